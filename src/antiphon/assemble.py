@@ -1,0 +1,148 @@
+"""The only module that knows all parts: configuration in, running application out."""
+
+import asyncio
+import secrets
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from antiphon.attachments import FetchedAttachments
+from antiphon.clock import SystemClock
+from antiphon.config import Config, ConfigError, UpstreamConfig
+from antiphon.engine.ports import Tool
+from antiphon.engine.turns import Limits
+from antiphon.fetching import Fetcher
+from antiphon.runs import recovery, running
+from antiphon.stores.sqlite import SqliteStore
+from antiphon.upstreams.catalog import Catalog, Entry
+from antiphon.upstreams.chat_completions import ChatCompletions, Options
+from antiphon.upstreams.http import Timeouts
+from antiphon.web.access import Access, Key, is_loopback
+from antiphon.web.api.health import Health
+from antiphon.web.api.models import ModelList
+from antiphon.web.api.responses import Responses
+from antiphon.web.app import App, Route
+from antiphon.web.settings import WebSettings
+
+S = TypeVar("S", running.Settings, WebSettings)
+
+
+class Server:
+    """Everything of one process, put together."""
+
+    def __init__(self, config: Config, *, tools: dict[str, Tool] | None = None) -> None:
+        _check_exposure(config)
+        self.config = config
+        self.clock = SystemClock()
+        self.instance = secrets.token_hex(8)
+        self.catalog = _catalog(config, self.clock, self.instance)
+        self.store = SqliteStore(config.database_path())
+        self.fetcher = Fetcher(
+            allowed_hosts=config.fetch_allowed_hosts,
+            max_bytes=config.fetch_max_bytes,
+            timeout_seconds=config.fetch_seconds,
+        )
+        attachments = FetchedAttachments(self.fetcher, config.document_max_chars)
+        self.runs = running.Runs(
+            self.store, self.catalog, tools or {}, attachments, self.clock, _pick(config, running.Settings)
+        )
+        self.app = self._app()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def _app(self) -> App:
+        config = self.config
+        access = Access(
+            keys=[Key.of(text) for text in config.api_keys],
+            hosts=config.allowed_hosts,
+            origins=config.cors_origins,
+            open_host=not is_loopback(config.host),
+        )
+        return App(self._routes(), access, self.clock, self.start, self.stop)
+
+    def _routes(self) -> list[Route]:
+        """Every endpoint, in one place."""
+        responses = Responses(self.runs, self.store, _pick(self.config, WebSettings))
+        models = ModelList(self.catalog, self.instance)
+        health = Health(self.store, self.catalog)
+        return [
+            Route("POST", "/v1/responses", responses.create),
+            Route("GET", "/v1/responses", responses.upgrade),
+            Route("GET", "/v1/responses/{response_id}", responses.retrieve),
+            Route("DELETE", "/v1/responses/{response_id}", responses.delete),
+            Route("POST", "/v1/responses/{response_id}/cancel", responses.cancel),
+            Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items),
+            Route("GET", "/v1/models", models.all),
+            Route("GET", "/v1/models/{model:path}", models.one),
+            Route("GET", "/health", health.live, open=True),
+            Route("GET", "/ready", health.ready, open=True),
+        ]
+
+    async def start(self) -> None:
+        """Settles what an earlier process left, then begins to sweep."""
+        config = self.config
+        await recovery.recover(self.store, self.clock, config.response_days * 86400 or 2**40)
+        sweeping = recovery.sweep(self.store, self.clock, config.expire_every_seconds)
+        self._sweeper = asyncio.get_running_loop().create_task(sweeping)
+
+    async def stop(self) -> None:
+        """Ends runs, upstreams and the store, in this order."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.wait([self._sweeper])
+        await self.runs.close()
+        await self.catalog.close()
+        await self.fetcher.close()
+        await self.store.close()
+
+
+def _pick(config: Config, kind: type[S]) -> S:
+    """The settings that a part wants, by their names."""
+    names = [field.name for field in msgspec.structs.fields(kind)]
+    values: dict[str, Any] = {name: getattr(config, name) for name in names if hasattr(config, name)}
+    if "limits" in names:
+        values["limits"] = Limits(config.model_calls_max, config.tool_seconds)
+    return kind(**values)
+
+
+def _check_exposure(config: Config) -> None:
+    """Beyond loopback nobody is let in without a key (design section 7)."""
+    if not is_loopback(config.host) and not config.api_keys:
+        raise ConfigError(f"api_keys: listening on {config.host} needs at least one key; give --api-key.")
+
+
+def _catalog(config: Config, clock: SystemClock, instance: str) -> Catalog:
+    entries = [_entry(upstream, config, clock, instance) for upstream in config.upstreams]
+    names = [entry.name for entry in entries]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise ConfigError(f"upstreams: the name '{double}' is given twice.")
+    aliases = dict(config.aliases)
+    for upstream in config.upstreams:
+        aliases |= upstream.aliases
+    return Catalog(entries, aliases, clock, config.models_refresh_seconds)
+
+
+def _entry(upstream: UpstreamConfig, config: Config, clock: SystemClock, instance: str) -> Entry:
+    parts = urlsplit(upstream.url)
+    if upstream.dialect != "chat_completions":
+        raise ConfigError(f"upstreams: '{upstream.dialect}' is no known dialect; there is 'chat_completions'.")
+    if parts.hostname and is_loopback(parts.hostname) and is_loopback(config.host) and parts.port == config.port:
+        raise ConfigError(f"upstreams: {upstream.url} is this server itself; it cannot be its own upstream.")
+    name = upstream.name or parts.netloc.rpartition("@")[2]
+    timeouts = Timeouts(config.connect_seconds, config.first_byte_seconds, config.idle_seconds)
+    try:
+        chat = ChatCompletions(
+            upstream.url, clock, name=name, key=upstream.key, timeouts=timeouts, retries=config.retries,
+            options=_options(upstream), instance=instance,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(f"upstreams: {error}.") from None
+    return Entry(name, chat, upstream.models)
+
+
+def _options(upstream: UpstreamConfig) -> dict[str, Options]:
+    try:
+        return {pattern: msgspec.convert(options, Options) for pattern, options in upstream.options.items()}
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"upstreams: options of {upstream.url}: {error}.") from None

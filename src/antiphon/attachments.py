@@ -1,0 +1,78 @@
+"""Images and files that requests point at, fetched and read: ``engine.ports.Attachments``.
+
+Must not know what the model does with them.
+"""
+
+import asyncio
+import base64
+import binascii
+from urllib.parse import unquote_to_bytes
+
+from antiphon.documents import DocumentError, text_of
+from antiphon.fetching import Fetcher, FetchError
+from antiphon.protocol.errors import ApiError, invalid
+
+#: Image types that models take, by their first bytes.
+_IMAGES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
+
+
+class FetchedAttachments:
+    """Everything goes through the one ``Fetcher``; documents are read in a thread."""
+
+    def __init__(self, fetcher: Fetcher, document_max_chars: int) -> None:
+        self._fetcher = fetcher
+        self._max_chars = document_max_chars
+
+    async def image(self, url: str, param: str) -> str:
+        if url.startswith("data:"):
+            kind, data = _parse_data_url(url, param)
+            if not kind.startswith("image/"):
+                raise invalid(f"Invalid image data in '{param}': expected an image, but got '{kind}'.", param)
+            if not data:
+                raise invalid(f"Invalid image data in '{param}': it is empty.", param, "empty_image_file")
+            return url
+        data = (await self._fetch(url, param, "failed_to_download_image"))[0]
+        kind = next((name for magic, name in _IMAGES.items() if data.startswith(magic)), "")
+        if not kind:
+            message = f"The file at the URL in '{param}' is no PNG, JPEG, GIF or WebP image."
+            raise invalid(message, param, "unsupported_image_media_type")
+        return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+    async def text(self, url: str | None, data: str | None, filename: str | None, param: str) -> str:
+        kind: str | None = None
+        if url is not None:
+            body, kind, found = await self._fetch(url, f"{param}.file_url", "failed_to_download_file")
+            filename = filename or found
+        elif data is not None and data.startswith("data:"):
+            kind, body = _parse_data_url(data, f"{param}.file_data")
+        else:
+            body = _from_base64(data or "", f"{param}.file_data")
+        try:
+            document = await asyncio.to_thread(
+                text_of, body, filename=filename, content_type=kind, max_chars=self._max_chars
+            )
+        except DocumentError as error:
+            raise invalid(f"Cannot read the file in '{param}': {error}", param, "invalid_file") from None
+        return document.text + ("\n[The file goes on.]" if document.truncated else "")
+
+    async def _fetch(self, url: str, param: str, code: str) -> tuple[bytes, str, str | None]:
+        try:
+            fetched = await self._fetcher.get(url)
+        except FetchError as error:
+            raise invalid(f"Cannot fetch the URL in '{param}': {error}", param, code) from None
+        return fetched.body, fetched.content_type, fetched.filename
+
+
+def _parse_data_url(url: str, param: str) -> tuple[str, bytes]:
+    head, comma, data = url[5:].partition(",")
+    if not comma:
+        raise invalid(f"Invalid data URL in '{param}'.", param, "invalid_base64_image")
+    kind = head.partition(";")[0] or "text/plain"
+    return kind, _from_base64(data, param) if head.endswith(";base64") else unquote_to_bytes(data)
+
+
+def _from_base64(text: str, param: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ApiError(400, f"Invalid base64 in '{param}'.", code="invalid_base64", param=param) from None

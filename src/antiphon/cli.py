@@ -1,0 +1,113 @@
+"""The command line.  Each command calls ``assemble`` and prints."""
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import uvicorn
+
+from antiphon import __version__
+from antiphon.assemble import Server
+from antiphon.config import Config, ConfigError, bare, describe, fields, load
+from antiphon.web.transport import PushProtocol
+
+#: Options whose name on the command line is not the setting's (lists are given one at a time).
+_SINGULAR = {"upstreams": "upstream", "models": "model", "aliases": "alias", "api_keys": "api-key"}
+
+
+@click.group()
+@click.version_option(__version__, prog_name="antiphon")
+def main() -> None:
+    """The OpenAI Responses API for any model, self-hosted."""
+
+
+def _options(command: Any) -> Any:
+    """One option per setting, made from ``config``."""
+    for name, field in reversed(list(fields().items())):
+        flag = "--" + _SINGULAR.get(name, name.replace("_", "-"))
+        many = any(kind in str(bare(field.type)) for kind in ("list", "dict"))
+        switch = f"{flag}/--no-{flag[2:]}" if bare(field.type) is bool else flag
+        command = click.option(switch, name, multiple=many, default=None, help=describe(field))(command)
+    return command
+
+
+@main.command()
+@click.option("--config", "config_path", type=click.Path(path_type=Path), help="TOML file with settings.")
+@_options
+def serve(config_path: Path | None, **given: Any) -> None:
+    """Start the server."""
+    try:
+        config = load(config_path, os.environ, given)
+        logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+        listener = _listen(config)
+        server = Server(config)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"database: {error}") from None
+    run(config, server, listener)
+
+
+def _listen(config: Config) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        message = f"port: cannot listen on {config.host}:{config.port}: {error.strerror}; choose another with --port."
+        raise ConfigError(message) from None
+    return listener
+
+
+def run(config: Config, server: Server, listener: socket.socket) -> None:
+    """Serves until a signal comes."""
+    settings = uvicorn.Config(
+        server.app,
+        loop=_loop(config.loop),
+        http=PushProtocol,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(config.shutdown_seconds),
+        timeout_keep_alive=75,
+    )
+    web = _Announced(settings, server, listener.getsockname()[1])
+    web.run(sockets=[listener])
+    sys.exit(0 if web.started else 1)
+
+
+def _loop(name: str) -> Any:
+    if name == "auto":
+        try:
+            import uvloop  # noqa: F401 - optional by platform
+        except ImportError:
+            return "asyncio"
+        return "uvloop"
+    return name
+
+
+class _Announced(uvicorn.Server):
+    """Says when it is ready, and what can be asked of it."""
+
+    def __init__(self, settings: uvicorn.Config, server: Server, port: int) -> None:
+        super().__init__(settings)
+        self._server = server
+        self._port = port
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            await self._announce()
+
+    async def _announce(self) -> None:
+        await self._server.catalog.refresh()
+        click.echo(f"Antiphon {__version__} is ready on http://{self._server.config.host}:{self._port}/v1", err=True)
+        sys.stderr.flush()

@@ -1,0 +1,214 @@
+"""Every setting once: name, type, default, sentence.  Help and docs are made from it.
+
+Sources, the later one wins: defaults, the TOML file, the environment, the command line.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from platformdirs import user_data_path
+
+
+class ConfigError(Exception):
+    """A wrong setting, told in one sentence that names it."""
+
+
+class UpstreamConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """One ``[[upstreams]]`` table of the configuration file."""
+
+    url: Annotated[str, Meta(description="Base URL, with its version: `http://127.0.0.1:8000/v1`.")]
+    name: Annotated[str, Meta(description="Its name in `NAME/model`; default: the URL's host and port.")] = ""
+    dialect: Annotated[str, Meta(description="How it is spoken to: `chat_completions`.")] = "chat_completions"
+    key: Annotated[str | None, Meta(description="Its API key; better name a variable with `key_env`.")] = None
+    key_env: Annotated[str | None, Meta(description="Environment variable that holds its API key.")] = None
+    models: Annotated[
+        list[str], Meta(description="Model names that it serves, exact or with wildcards; empty: ask it.")
+    ] = []
+    aliases: Annotated[dict[str, str], Meta(description="Further names: `NAME = MODEL`.")] = {}
+    options: Annotated[
+        dict[str, dict[str, Any]], Meta(description="Options per model pattern, see the table of model options.")
+    ] = {}
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True):
+    """All settings."""
+
+    host: Annotated[str, Meta(description="Address to listen on; beyond loopback, keys are required.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8600
+    database: Annotated[
+        str, Meta(description="A path, `sqlite:///PATH` or `:memory:`; default: a file in the user data directory.")
+    ] = ""
+    upstreams: Annotated[list[UpstreamConfig], Meta(description="Servers that run models, by their base URLs.")] = []
+    upstream_key: Annotated[str | None, Meta(description="API key for upstreams that have none of their own.")] = None
+    models: Annotated[list[str], Meta(description="GGUF files to serve with the embedded engine.")] = []
+    aliases: Annotated[
+        dict[str, str], Meta(description="Further names for models, `NAME=MODEL`; the name `*` catches every other.")
+    ] = {}
+    api_keys: Annotated[
+        list[str], Meta(description="Keys that clients must send, `KEY` or `PROJECT=KEY`; none: open on loopback.")
+    ] = []
+    default_model: Annotated[str | None, Meta(description="The model of requests that name none.")] = None
+    demo_model: Annotated[bool, Meta(description="Offer the bundled model `antiphon-demo`.")] = True
+    allowed_hosts: Annotated[list[str], Meta(description="Host names served besides loopback.")] = []
+    cors_origins: Annotated[list[str], Meta(description="Origins whose pages may call the server; `*` for all.")] = []
+    fetch_allowed_hosts: Annotated[
+        list[str], Meta(description="Private hosts or networks that URLs in requests may name.")
+    ] = []
+    fetch_max_bytes: Annotated[int, Meta(ge=1, description="Largest file fetched for a request.")] = 20 << 20
+    fetch_seconds: Annotated[float, Meta(gt=0, description="Longest wait for a file.")] = 20.0
+    document_max_chars: Annotated[int, Meta(ge=1, description="Most text taken from one file.")] = 1_000_000
+    body_max_bytes: Annotated[int, Meta(ge=1024, description="Largest request body.")] = 64 << 20
+    run_buffer_bytes: Annotated[
+        int, Meta(ge=4096, description="Most bytes unsent to one client before its upstream is paused.")
+    ] = 1 << 20
+    client_stall_seconds: Annotated[float, Meta(gt=0, description="How long such a client may not read at all.")] = 60.0
+    keepalive_seconds: Annotated[float, Meta(gt=0, description="Quiet time of a stream before a keep-alive.")] = 15.0
+    first_event_seconds: Annotated[
+        float, Meta(ge=0, description="How long a stream waits for its upstream to accept before it begins anyway.")
+    ] = 1.0
+    response_days: Annotated[int, Meta(ge=0, description="Days that stored responses are kept; 0: for ever.")] = 30
+    unstored_seconds: Annotated[
+        int, Meta(ge=0, description="How long a background response with `store: false` can be fetched.")
+    ] = 600
+    expire_every_seconds: Annotated[float, Meta(gt=0, description="How often expired responses are removed.")] = 60.0
+    background_unstored: Annotated[
+        str, Meta(pattern="^(accept|refuse)$", description="`background` with `store: false`: `accept` or `refuse`.")
+    ] = "accept"
+    strict_tools: Annotated[bool, Meta(description="Refuse requests with any tool that cannot be run here.")] = False
+    model_calls_max: Annotated[int, Meta(ge=1, description="Most model calls of one run.")] = 64
+    tool_seconds: Annotated[float, Meta(gt=0, description="Longest run of one hosted tool call.")] = 300.0
+    connect_seconds: Annotated[float, Meta(gt=0, description="Longest wait for a connection to an upstream.")] = 5.0
+    first_byte_seconds: Annotated[float, Meta(gt=0, description="Longest wait for an upstream's reply to begin.")] = (
+        600.0
+    )
+    idle_seconds: Annotated[float, Meta(gt=0, description="Longest silence within an upstream's reply.")] = 120.0
+    retries: Annotated[int, Meta(ge=0, le=10, description="Further tries before an upstream's first token.")] = 2
+    models_refresh_seconds: Annotated[float, Meta(gt=0, description="How long lists of models are believed.")] = 30.0
+    engine_threads: Annotated[
+        int, Meta(ge=0, description="Threads of the embedded engine; 0: one for small models, else all cores.")
+    ] = 0
+    engine_slots: Annotated[int, Meta(ge=1, description="Generations at once in the embedded engine.")] = 4
+    engine_context: Annotated[
+        int,
+        Meta(ge=0, description="Context tokens per generation in the embedded engine; 0: the model's own."),
+    ] = 0
+    engine_idle_seconds: Annotated[
+        float, Meta(gt=0, description="An embedded model unused for so long is unloaded.")
+    ] = 900.0
+    shutdown_seconds: Annotated[float, Meta(ge=0, description="How long open streams may go on when stopping.")] = 10.0
+    loop: Annotated[
+        str, Meta(pattern="^(auto|uvloop|asyncio)$", description="Event loop: `auto`, `uvloop` or `asyncio`.")
+    ] = "auto"
+    log_level: Annotated[
+        str, Meta(pattern="^(debug|info|warning|error)$", description="`debug`, `info`, `warning` or `error`.")
+    ] = "info"
+
+    def database_path(self) -> Path | None:
+        """The file of state; None: in memory.  Raises ``ConfigError``."""
+        text = self.database
+        if text in (":memory:", "sqlite://", "sqlite:///:memory:"):
+            return None
+        if text.startswith("sqlite:///"):
+            text = text.removeprefix("sqlite:///")
+        elif "://" in text:
+            raise ConfigError(f"database: '{text}' is not supported; give a path, sqlite:///PATH or :memory:.")
+        return Path(text).expanduser() if text else user_data_path("antiphon") / "antiphon.db"
+
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}
+
+
+def fields() -> Mapping[str, msgspec.structs.FieldInfo]:
+    """All settings by name, in order."""
+    return _FIELDS
+
+
+def describe(field: msgspec.structs.FieldInfo) -> str:
+    """The sentence of a setting."""
+    meta = _meta(field.type)
+    return (meta.description or "") if meta is not None else ""
+
+
+def _meta(kind: Any) -> Meta | None:
+    return next((extra for extra in getattr(kind, "__metadata__", ()) if isinstance(extra, Meta)), None)
+
+
+def bare(kind: Any) -> Any:
+    """The type of a setting without its sentence."""
+    return kind.__origin__ if hasattr(kind, "__metadata__") else kind
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"ANTIPHON_{name.upper()}"
+
+
+def default_of(field: msgspec.structs.FieldInfo) -> Any:
+    """The default value of a setting."""
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
+
+
+def load(path: Path | None, environment: Mapping[str, str], given: Mapping[str, Any]) -> Config:
+    """All sources put together.  Raises ``ConfigError``."""
+    values: dict[str, Any] = {}
+    if path is not None:
+        values |= _from_file(path)
+    values |= {name: _listed(name, environment[variable(name)]) for name in _FIELDS if environment.get(variable(name))}
+    values |= {name: value for name, value in given.items() if value is not None and value != ()}
+    unknown = next((name for name in values if name not in _FIELDS), None)
+    if unknown is not None:
+        raise ConfigError(f"{unknown}: there is no such setting.")
+    config = Config(**{name: _convert(name, value) for name, value in values.items()})
+    return _with_keys(config)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config: cannot read {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config: {path} is not valid TOML: {error}.") from None
+
+
+def _listed(name: str, text: str) -> Any:
+    kind = str(bare(_FIELDS[name].type))
+    return [part.strip() for part in text.split(",") if part.strip()] if "list" in kind or "dict" in kind else text
+
+
+def _convert(name: str, value: Any) -> Any:
+    if name == "upstreams":
+        value = [{"url": entry} if isinstance(entry, str) else entry for entry in value]
+    elif name == "aliases" and not isinstance(value, Mapping):
+        value = dict(_pair(name, entry) for entry in value)
+    elif isinstance(value, tuple):
+        value = list(value)
+    try:
+        return msgspec.convert(value, _FIELDS[name].type, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name}: {error}.") from None
+
+
+def _pair(name: str, entry: str) -> tuple[str, str]:
+    left, equals, right = entry.partition("=")
+    if not (left and equals and right):
+        raise ConfigError(f"{name}: '{entry}' is not of the form NAME=MODEL.")
+    return left, right
+
+
+def _with_keys(config: Config) -> Config:
+    """Each upstream's key, from the place that it names."""
+    for upstream in config.upstreams:
+        if upstream.key_env is not None:
+            upstream.key = os.environ.get(upstream.key_env)
+            if upstream.key is None:
+                raise ConfigError(f"upstreams: the variable {upstream.key_env} for {upstream.url} is not set.")
+        upstream.key = upstream.key or config.upstream_key
+    return config

@@ -1,0 +1,108 @@
+"""Request and earlier items in, the items that the model sees out.
+
+Checks that calls and their outputs pair up, makes what the request points at (images, files) readable for the
+model, and drops the oldest turns when the model says that its window is full.
+Must not know how items were stored or how they are sent.  Rules: reference 3.1, 3.2; design decision 4.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from antiphon.engine.ports import Attachments, Capabilities, ContextItem
+from antiphon.protocol.errors import ApiError, invalid
+from antiphon.protocol.items import ANSWERS, Item, Part, decode_item, text_of_raw
+
+encode = msgspec.json.encode
+
+
+def view(bodies: Iterable[bytes]) -> list[ContextItem]:
+    """Stored items as the engine reads them."""
+    return [ContextItem(decode_item(body), body) for body in bodies]
+
+
+def check_pairs(items: Sequence[ContextItem]) -> None:
+    """Every output answers a call, and every call has an output, before the model runs again (reference 3.2.10)."""
+    calls: dict[tuple[str, str], bool] = {}
+    for item in items:
+        kind, call_id = item.view.kind, item.view.call_id or ""
+        if kind in ANSWERS.values():
+            calls[kind, call_id] = False
+        elif kind in ANSWERS:
+            if (ANSWERS[kind], call_id) not in calls:
+                raise invalid(f"No tool call found for function call output with call_id {call_id}.", "input", None)
+            calls[ANSWERS[kind], call_id] = True
+    for (_, call_id), answered in calls.items():
+        if not answered:
+            raise invalid(f"No tool output found for function call {call_id}.", "input", None)
+
+
+async def readable(
+    items: Sequence[ContextItem], earlier: int, capabilities: Capabilities, attachments: Attachments
+) -> list[ContextItem]:
+    """The items with images as data URLs and, for models that take no files, files as text.
+
+    The first ``earlier`` items come from before the request.  Raises ``ApiError`` 400 naming the part that cannot
+    be read.
+    """
+    paths = ["previous_response_id" if index < earlier else f"input[{index - earlier}]" for index in range(len(items))]
+    return [await _readable(item, path, capabilities, attachments) for item, path in zip(items, paths, strict=True)]
+
+
+async def _readable(item: ContextItem, path: str, capabilities: Capabilities, attachments: Attachments) -> ContextItem:
+    field = "output" if item.view.kind in ANSWERS else "content"
+    raw = getattr(item.view, field)
+    if b'"input_image"' not in bytes(raw) and b'"input_file"' not in bytes(raw):
+        return item
+    parts = text_of_raw(raw)
+    if isinstance(parts, str):
+        return item
+    read = [
+        await _read_part(part, f"{path}.{field}[{index}]", capabilities, attachments)
+        for index, part in enumerate(parts)
+    ]
+    changed = msgspec.structs.replace(item.view, **{field: msgspec.Raw(encode(read))})
+    return ContextItem(changed, item.body)
+
+
+async def _read_part(part: Part, path: str, capabilities: Capabilities, attachments: Attachments) -> Part:
+    if part.type not in ("input_image", "input_file"):
+        return part
+    if part.file_id is not None:
+        message = f"File with id '{part.file_id}' not found. This server does not keep files yet."
+        raise ApiError(404, message, param=f"{path}.file_id")
+    if part.type == "input_image":
+        if not capabilities.images:
+            message = f"Invalid '{path}': this model does not take images."
+            raise invalid(message, path, "unsupported_value")
+        assert part.image_url is not None, "checked on intake"
+        url = await attachments.image(part.image_url, f"{path}.image_url")
+        return Part(type="input_image", image_url=url, detail=part.detail)
+    if capabilities.files and part.file_data is not None:
+        return part
+    text = await attachments.text(part.file_url, part.file_data, part.filename, path)
+    name = part.filename or part.file_url or "file"
+    return Part(type="input_text", text=f'<file name="{name}">\n{text}\n</file>')
+
+
+def drop_oldest_turn(items: Sequence[ContextItem]) -> list[ContextItem] | None:
+    """The items without the oldest turn; None when only the newest is left.
+
+    A turn begins with a user's message, so a call is never parted from its output.  Instructions at the head
+    (system and developer messages) stay (reference 5.1, truncation).
+    """
+    head = [item for item in items if _is_instruction(item.view)]
+    starts = [index for index, item in enumerate(items) if _is_user(item.view)]
+    later = [index for index in starts if index > starts[0]] if starts else []
+    if not later:
+        return None
+    kept = [item for item in items[later[0] :] if not _is_instruction(item.view)]
+    return head + kept
+
+
+def _is_user(item: Item) -> bool:
+    return item.kind == "message" and item.role == "user"
+
+
+def _is_instruction(item: Item) -> bool:
+    return item.kind == "message" and item.role in ("system", "developer")

@@ -1,0 +1,141 @@
+"""Events in, Response out.
+
+``Fold`` is the one account of what a stream of events has said so far.  ``draft`` keeps its own state in it, and
+readers of a log rebuild the same state with ``apply``, so the two cannot disagree.
+Must not know who makes events or who reads them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+encode = msgspec.json.encode
+
+
+class FoldedPart:
+    """A growing content part: text, refusal or raw reasoning."""
+
+    __slots__ = ("kind", "logprobs", "pieces")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.pieces: list[str] = []
+        self.logprobs: list[bytes] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def logprobs_json(self) -> bytes:
+        """All logprobs of the part as one array; each piece is an array of its own."""
+        return b"[" + b",".join(piece[1:-1] for piece in self.logprobs if len(piece) > 2) + b"]"
+
+    def json(self) -> bytes:
+        """The part as it stands (reference 6.2)."""
+        text = encode(self.text)
+        if self.kind == "output_text":
+            return b'{"type":"output_text","text":%b,"annotations":[],"logprobs":%b}' % (text, self.logprobs_json())
+        name = b"refusal" if self.kind == "refusal" else b"text"
+        return b'{"type":"%b","%b":%b}' % (self.kind.encode(), name, text)
+
+
+class FoldedItem:
+    """A growing output item.  ``fixed`` are its members that do not grow, as JSON."""
+
+    __slots__ = ("body", "fixed", "id", "parts", "pieces", "type")
+
+    def __init__(self, type: str, id: str, fixed: Mapping[str, bytes]) -> None:
+        self.type = type
+        self.id = id
+        self.fixed = fixed
+        self.parts: list[FoldedPart] = []
+        self.pieces: list[str] = []
+        self.body: bytes | None = None
+
+    def json(self, status: str) -> bytes:
+        """The item as it stands, with this status."""
+        head = b'{"id":%b,"type":"%b","status":"%b"' % (encode(self.id), self.type.encode(), status.encode())
+        fixed = b"".join(b',"%b":%b' % (name.encode(), value) for name, value in self.fixed.items())
+        return head + fixed + self._grown() + b"}"
+
+    def _grown(self) -> bytes:
+        if self.type == "function_call":
+            return b',"arguments":' + encode("".join(self.pieces))
+        content = b",".join(part.json() for part in self.parts)
+        if self.type == "message":
+            return b',"content":[%b]' % content
+        if self.type == "reasoning":
+            return b',"summary":[],"content":[%b]' % content
+        return b""
+
+
+class Fold:
+    """The output so far, and the latest snapshot of the Response's other members."""
+
+    def __init__(self) -> None:
+        self.items: list[FoldedItem] = []
+        self.snapshot: dict[str, Any] | None = None
+
+    def add_item(self, type: str, id: str, fixed: Mapping[str, bytes]) -> FoldedItem:
+        """Opens an item behind the last one."""
+        item = FoldedItem(type, id, fixed)
+        self.items.append(item)
+        return item
+
+    def output(self) -> bytes:
+        """All items as a JSON array; an open one shows as in progress."""
+        return b"[" + b",".join(item.body or item.json("in_progress") for item in self.items) + b"]"
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Takes one event of a log.  Types that change nothing in the Response are passed over."""
+        handler = _HANDLERS.get(event["type"])
+        if handler is not None:
+            handler(self, event)
+
+    def response(self) -> dict[str, Any]:
+        """The Response that the events tell."""
+        assert self.snapshot is not None, "a log begins with response.created"
+        return {**self.snapshot, "output": msgspec.json.decode(self.output())}
+
+    def _lifecycle(self, event: Mapping[str, Any]) -> None:
+        self.snapshot = event["response"]
+
+    def _item_added(self, event: Mapping[str, Any]) -> None:
+        item = event["item"]
+        fixed = {name: encode(value) for name, value in item.items() if name not in _NOT_FIXED}
+        self.add_item(item["type"], item["id"], fixed)
+
+    def _item_done(self, event: Mapping[str, Any]) -> None:
+        self.items[event["output_index"]].body = encode(event["item"])
+
+    def _part_added(self, event: Mapping[str, Any]) -> None:
+        self.items[event["output_index"]].parts.append(FoldedPart(event["part"]["type"]))
+
+    def _part_grew(self, event: Mapping[str, Any]) -> None:
+        part = self.items[event["output_index"]].parts[event["content_index"]]
+        part.pieces.append(event["delta"])
+        if event.get("logprobs"):
+            part.logprobs.append(encode(event["logprobs"]))
+
+    def _call_grew(self, event: Mapping[str, Any]) -> None:
+        self.items[event["output_index"]].pieces.append(event["delta"])
+
+
+_NOT_FIXED = frozenset({"id", "type", "status", "content", "arguments", "summary"})
+
+_HANDLERS: dict[str, Callable[[Fold, Mapping[str, Any]], None]] = {
+    "response.created": Fold._lifecycle,
+    "response.queued": Fold._lifecycle,
+    "response.in_progress": Fold._lifecycle,
+    "response.completed": Fold._lifecycle,
+    "response.incomplete": Fold._lifecycle,
+    "response.failed": Fold._lifecycle,
+    "response.output_item.added": Fold._item_added,
+    "response.output_item.done": Fold._item_done,
+    "response.content_part.added": Fold._part_added,
+    "response.output_text.delta": Fold._part_grew,
+    "response.refusal.delta": Fold._part_grew,
+    "response.reasoning_text.delta": Fold._part_grew,
+    "response.function_call_arguments.delta": Fold._call_grew,
+}

@@ -1,0 +1,98 @@
+"""Bytes into typed requests, and what is wrong with them in the official words.
+
+Must not know what a request means.  Codes and wordings: responses-api reference, section 10.
+"""
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from antiphon.protocol.errors import ApiError, invalid, missing
+
+T = TypeVar("T")
+
+_MISMATCH = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)`(?: - at `(?P<path>[^`]+)`)?")
+_ABSENT = re.compile(r"Object missing required field `(?P<field>[^`]+)`(?: - at `(?P<path>[^`]+)`)?")
+_NAMES = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a decimal",
+    "bool": "a boolean",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+}
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def members_of(body: bytes) -> dict[str, msgspec.Raw]:
+    """The top-level members of a JSON object; anything else is a 400."""
+    try:
+        return _decode_members(body)
+    except msgspec.ValidationError:
+        raise invalid("Invalid type for request body: expected a JSON object.", None, "invalid_type") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = f"We could not parse the JSON body of your request: {error}."
+        raise ApiError(400, message) from None
+
+
+def decode(decoder: "msgspec.json.Decoder[T]", data: bytes | msgspec.Raw, path: str = "") -> T:
+    """Decodes, or raises the official 400; ``path`` is put before the parameter's name."""
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), path) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid(f"Invalid JSON in '{path or 'body'}': {error}.", path or None, "invalid_type") from None
+
+
+def _explain(message: str, path: str) -> ApiError:
+    if found := _ABSENT.search(message):
+        return missing(_join(path, found["path"], found["field"]))
+    if found := _MISMATCH.search(message):
+        param = _join(path, found["path"])
+        got = _NAMES.get(found["got"], found["got"])
+        text = f"Invalid type for '{param}': expected {_expected(found['expected'])}, but got {got} instead."
+        return invalid(text, param or None, "invalid_type")
+    where = message.rpartition(" - at `$")[2].rstrip("`") if " - at `$" in message else ""
+    return invalid(f"{message.partition(' - at ')[0]}.", _join(path, where) or None)
+
+
+def _expected(names: str) -> str:
+    kinds = [_NAMES.get(name, name) for name in names.split(" | ") if name != "null"]
+    return kinds[0] if len(kinds) == 1 else "one of " + " or ".join(kinds)
+
+
+def _join(path: str, *rest: str | None) -> str:
+    joined = path
+    for piece in rest:
+        clean = (piece or "").removeprefix("$")
+        joined += clean if clean.startswith((".", "[")) or not joined or not clean else "." + clean
+    return joined.removeprefix(".")
+
+
+def within(param: str, value: float | None, low: float, high: float, *, whole: bool = False) -> None:
+    """400 when a number is outside its range."""
+    if value is None or low <= value <= high:
+        return
+    kind = "integer" if whole else "decimal"
+    below = value < low
+    bound, side = (low, "below minimum") if below else (high, "above maximum")
+    limit = f"Expected a value {'>=' if below else '<='} {_plain(bound)}"
+    text = f"Invalid '{param}': {kind} {side} value. {limit}, but got {_plain(value)} instead."
+    raise invalid(text, param, f"{kind}_{'below_min' if below else 'above_max'}_value")
+
+
+def shorter(param: str, value: str | None, limit: int) -> None:
+    """400 when a string is too long."""
+    if value is not None and len(value) > limit:
+        text = (
+            f"Invalid '{param}': string too long. Expected a string with maximum length {limit}, "
+            f"but got a string with length {len(value)} instead."
+        )
+        raise invalid(text, param, "string_above_max_length")
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)

@@ -1,0 +1,105 @@
+"""The one exception that becomes an error reply, and the body it becomes.
+
+Must not know who raises it or how it is sent.  Shapes: responses-api reference, section 10.
+"""
+
+import msgspec
+
+
+class ErrorBody(msgspec.Struct):
+    """The inside of ``{"error": ...}``; all four keys are always present."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorReply(msgspec.Struct):
+    error: ErrorBody
+
+
+class ApiError(Exception):
+    """A request that cannot be served, told in the official error shape.
+
+    ``status`` is the HTTP status.  Permanent client errors never use 409 or 5xx, which the SDKs retry.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = "invalid_request_error",
+        code: str | None = None,
+        param: str | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.code = code
+        self.param = param
+        self.headers = headers
+
+    def body(self) -> bytes:
+        """The JSON of the reply."""
+        return msgspec.json.encode(ErrorReply(ErrorBody(self.message, self.type, self.param, self.code)))
+
+
+def invalid(message: str, param: str | None = None, code: str | None = "invalid_value") -> ApiError:
+    """400: the request says something that cannot be."""
+    return ApiError(400, message, code=code, param=param)
+
+
+def missing(param: str) -> ApiError:
+    """400: a required parameter is absent."""
+    return invalid(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
+
+
+def bad_choice(param: str, value: str, choices: tuple[str, ...] | list[str]) -> ApiError:
+    """400: a value outside its enumeration."""
+    supported = ", ".join(f"'{choice}'" for choice in choices)
+    return invalid(f"Invalid value: '{value}'. Supported values are: {supported}.", param)
+
+
+def response_not_found(response_id: str) -> ApiError:
+    """404: no such response in this project."""
+    return ApiError(404, f"Response with id '{response_id}' not found.")
+
+
+def previous_not_found(response_id: str) -> ApiError:
+    """400, not 404: create answers so for an unknown ``previous_response_id`` (reference 3.2.5)."""
+    message = f"Previous response with id '{response_id}' not found."
+    return invalid(message, "previous_response_id", "previous_response_not_found")
+
+
+def item_not_found(item_id: str) -> ApiError:
+    """404: an ``item_reference`` that points at nothing stored (reference 6.1)."""
+    message = (
+        f"Item with id '{item_id}' not found. Items are not persisted when `store` is set to false. "
+        "Try again with `store` set to true, or remove this item from your input."
+    )
+    return ApiError(404, message, param="input")
+
+
+def model_not_found(model: str) -> ApiError:
+    """404: no upstream serves the model (design decision 5)."""
+    message = f"The model `{model}` does not exist or you do not have access to it."
+    return ApiError(404, message, code="model_not_found", param="model")
+
+
+def context_too_long(message: str) -> ApiError:
+    """400: the input does not fit the model's context window."""
+    return invalid(message, "input", "context_length_exceeded")
+
+
+def unavailable(message: str, *, status: int = 503, retry_after_seconds: int | None = None) -> ApiError:
+    """503 and its kin: try again, with the headers that the SDKs obey (reference 1.3)."""
+    headers = [("x-should-retry", "true")]
+    if retry_after_seconds is not None:
+        headers.append(("retry-after", str(max(1, retry_after_seconds))))
+    return ApiError(
+        status, message, type="service_unavailable_error", code="server_is_overloaded", headers=tuple(headers)
+    )

@@ -1,0 +1,319 @@
+"""Bodies and query parameters that clients send.
+
+``read_create`` turns bytes into a checked ``CreateResponse`` or raises the official 400.
+Must not know what is stored or which models exist.  Shapes: responses-api reference, section 5.
+"""
+
+from typing import Any
+
+import msgspec
+
+from antiphon.protocol.decoding import decode, members_of, shorter, within
+from antiphon.protocol.errors import ApiError, bad_choice, invalid, missing
+from antiphon.protocol.tools import Tool, ToolChoice, check_name, read_choice, read_tools
+
+INCLUDABLE = (
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
+)
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+SUMMARIES = ("auto", "concise", "detailed")
+VERBOSITIES = ("low", "medium", "high")
+TRUNCATIONS = ("auto", "disabled")
+SERVICE_TIERS = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")
+INPUT_CHARS_MAX = 10_485_760
+
+#: Parameters of sibling APIs, and what this API calls the same thing (design decision 4).
+SIBLINGS = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "functions": "tools",
+    "function_call": "tool_choice",
+    "n": None,
+    "stop": None,
+    "seed": None,
+}
+
+
+class Reasoning(msgspec.Struct):
+    effort: str | None = None
+    summary: str | None = None
+    generate_summary: str | None = None
+
+
+class Format(msgspec.Struct):
+    type: str
+    name: str | None = None
+    description: str | None = None
+    schema: msgspec.Raw = msgspec.Raw()
+    strict: bool | None = None
+
+
+class Text(msgspec.Struct):
+    format: Format | None = None
+    verbosity: str | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    include_obfuscation: bool | None = None
+
+
+class CreateResponse(msgspec.Struct, kw_only=True):
+    """The body of ``POST /v1/responses``; null means unset.  The last group is derived by ``read_create``."""
+
+    model: str | None = None
+    input: msgspec.Raw = msgspec.Raw()
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    conversation: msgspec.Raw = msgspec.Raw()
+    store: bool | None = None
+    background: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    include: list[str] | None = None
+    max_output_tokens: int | None = None
+    max_tool_calls: int | None = None
+    metadata: dict[str, str] | None = None
+    parallel_tool_calls: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    top_logprobs: int | None = None
+    reasoning: Reasoning | None = None
+    text: Text | None = None
+    tools: list[msgspec.Raw] | None = None
+    tool_choice: msgspec.Raw = msgspec.Raw()
+    truncation: str | None = None
+    service_tier: str | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+
+    unknown: dict[str, msgspec.Raw] = {}
+    declared: list[Tool] = []
+    choice: ToolChoice = ToolChoice()
+    raw_reasoning: bytes = b""
+    raw_text: bytes = b""
+
+    @property
+    def stored(self) -> bool:
+        """Whether the response is kept; the default is yes."""
+        return self.store is not False
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return "message.output_text.logprobs" in (self.include or ())
+
+
+_DERIVED = {"unknown", "declared", "choice", "raw_reasoning", "raw_text"}
+_KNOWN = {field.name for field in msgspec.structs.fields(CreateResponse)} - _DERIVED
+_create = msgspec.json.Decoder(CreateResponse)
+
+
+def read_create(body: bytes) -> CreateResponse:
+    """The checked request.  Raises ``ApiError`` 400 naming the first parameter that is wrong."""
+    members = members_of(body)
+    unknown = {name: value for name, value in members.items() if name not in _KNOWN}
+    _refuse_siblings(unknown)
+    if unknown.keys() & _DERIVED:
+        body = msgspec.json.encode({name: value for name, value in members.items() if name in _KNOWN})
+    request = decode(_create, body)
+    request.unknown = unknown
+    request.raw_reasoning = bytes(members.get("reasoning", b""))
+    request.raw_text = bytes(members.get("text", b""))
+    _check_numbers(request)
+    _check_names(request)
+    _check_text(request)
+    _check_conflicts(request)
+    request.declared = read_tools(request.tools)
+    request.choice = read_choice(request.tool_choice, request.declared)
+    return request
+
+
+def _refuse_siblings(unknown: dict[str, msgspec.Raw]) -> None:
+    for name in unknown:
+        if name in SIBLINGS:
+            instead = SIBLINGS[name]
+            hint = f" In the Responses API, this parameter has moved to '{instead}'." if instead else ""
+            raise invalid(f"Unsupported parameter: '{name}'.{hint}", name, "unsupported_parameter")
+
+
+def _check_numbers(request: CreateResponse) -> None:
+    within("max_output_tokens", request.max_output_tokens, 16, 2**31, whole=True)
+    within("max_tool_calls", request.max_tool_calls, 1, 2**31, whole=True)
+    within("temperature", request.temperature, 0, 2)
+    within("top_p", request.top_p, 0, 1)
+    within("presence_penalty", request.presence_penalty, -2, 2)
+    within("frequency_penalty", request.frequency_penalty, -2, 2)
+    within("top_logprobs", request.top_logprobs, 0, 20, whole=True)
+
+
+def _check_names(request: CreateResponse) -> None:
+    for index, value in enumerate(request.include or ()):
+        if value not in INCLUDABLE:
+            raise bad_choice(f"include[{index}]", value, INCLUDABLE)
+    for param, name, choices in (
+        ("truncation", request.truncation, TRUNCATIONS),
+        ("service_tier", request.service_tier, SERVICE_TIERS),
+    ):
+        if name is not None and name not in choices:
+            raise bad_choice(param, name, choices)
+    if request.reasoning is not None:
+        _check_reasoning(request.reasoning)
+    _check_metadata(request.metadata or {})
+    shorter("safety_identifier", request.safety_identifier, 128)
+
+
+def _check_reasoning(reasoning: Reasoning) -> None:
+    if reasoning.effort is not None and reasoning.effort not in EFFORTS:
+        raise bad_choice("reasoning.effort", reasoning.effort, EFFORTS)
+    for param in ("summary", "generate_summary"):
+        value = getattr(reasoning, param)
+        if value is not None and value not in SUMMARIES:
+            raise bad_choice(f"reasoning.{param}", value, SUMMARIES)
+
+
+def _check_metadata(metadata: dict[str, str]) -> None:
+    """At most 16 pairs, keys of 64 and values of 512 characters (reference 5.1)."""
+    if len(metadata) > 16:
+        text = f"Invalid 'metadata': too many properties. Expected an object with at most 16, but got {len(metadata)}."
+        raise invalid(text, "metadata", "object_above_max_properties")
+    for key, value in metadata.items():
+        shorter("metadata", key, 64)
+        shorter(f"metadata.{key}", value, 512)
+
+
+def _check_text(request: CreateResponse) -> None:
+    text = request.text
+    if text is None:
+        return
+    if text.verbosity is not None and text.verbosity not in VERBOSITIES:
+        raise bad_choice("text.verbosity", text.verbosity, VERBOSITIES)
+    form = text.format
+    if form is None:
+        return
+    if form.type not in ("text", "json_object", "json_schema"):
+        raise bad_choice("text.format.type", form.type, ("text", "json_object", "json_schema"))
+    if form.type == "json_schema":
+        if form.name is None:
+            raise missing("text.format.name")
+        check_name("text.format.name", form.name)
+        _check_schema(form)
+
+
+def _check_schema(form: Format) -> None:
+    schema = bytes(form.schema)
+    if not schema:
+        raise missing("text.format.schema")
+    if schema[:1] != b"{":
+        text = "Invalid type for 'text.format.schema': expected an object."
+        raise invalid(text, "text.format.schema", "invalid_type")
+
+
+def _check_conflicts(request: CreateResponse) -> None:
+    """The order of reference 3.2."""
+    conversation = bytes(request.conversation) not in (b"", b"null")
+    if conversation and request.previous_response_id is not None:
+        text = (
+            "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. "
+            "Ensure you are only providing one of these parameters."
+        )
+        raise invalid(text, "previous_response_id", "mutually_exclusive_parameters")
+    if conversation:
+        text = "Unsupported parameter: 'conversation'. This server does not keep conversations yet; "
+        raise invalid(text + "use 'previous_response_id'.", "conversation", "unsupported_parameter")
+    if request.stream_options is not None and not request.stream:
+        text = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        raise invalid(text, "stream_options")
+    _check_input(request)
+
+
+def _check_input(request: CreateResponse) -> None:
+    data = bytes(request.input)
+    if data in (b"", b"null"):
+        if request.previous_response_id is None:
+            raise missing("input")
+    elif data[:1] == b'"':
+        if len(data) > INPUT_CHARS_MAX:
+            shorter("input", msgspec.json.decode(data, type=str), INPUT_CHARS_MAX)
+    elif data[:1] != b"[":
+        text = "Invalid type for 'input': expected one of a string or an array of input items."
+        raise invalid(text, "input", "invalid_type")
+    elif data[1:].lstrip()[:1] == b"]" and request.previous_response_id is None:
+        text = "Invalid 'input': empty array. Expected an array with minimum length 1, but got an empty array instead."
+        raise invalid(text, "input", "empty_array")
+
+
+class Page(msgspec.Struct):
+    """Which part of a list is asked for; at most one of ``after`` and ``before`` is used."""
+
+    limit: int = 20
+    order: str = "desc"
+    after: str | None = None
+    before: str | None = None
+
+
+def read_page(query: dict[str, list[str]]) -> Page:
+    """Query parameters of a list (reference 1.1)."""
+    order = _last(query, "order") or "desc"
+    if order not in ("asc", "desc"):
+        raise bad_choice("order", order, ("asc", "desc"))
+    limit = whole_number(query, "limit")
+    within("limit", limit, 1, 100, whole=True)
+    read_include(query)
+    return Page(20 if limit is None else limit, order, _last(query, "after"), _last(query, "before"))
+
+
+def read_include(query: dict[str, list[str]]) -> list[str]:
+    """``include[]=``, repeated ``include=`` and comma lists alike (reference 1.1)."""
+    values = [part for key in ("include[]", "include") for value in query.get(key, ()) for part in value.split(",")]
+    for index, value in enumerate(values):
+        if value not in INCLUDABLE:
+            raise bad_choice(f"include[{index}]", value, INCLUDABLE)
+    return values
+
+
+def whole_number(query: dict[str, list[str]], name: str) -> int | None:
+    """An integer of the query, or a 400."""
+    text = _last(query, name)
+    if text is None:
+        return None
+    if not text.lstrip("-").isascii() or not text.lstrip("-").isdigit():
+        raise invalid(
+            f"Invalid type for '{name}': expected an integer, but got '{text}' instead.", name, "invalid_type"
+        )
+    return int(text)
+
+
+def truth(query: dict[str, list[str]], name: str) -> bool:
+    """A boolean of the query: ``true`` and ``false`` as text."""
+    text = (_last(query, name) or "false").lower()
+    if text not in ("true", "false", "1", "0"):
+        raise invalid(f"Invalid type for '{name}': expected a boolean, but got '{text}' instead.", name, "invalid_type")
+    return text in ("true", "1")
+
+
+def _last(query: dict[str, list[str]], name: str) -> str | None:
+    values: list[Any] = query.get(name) or [None]
+    return values[-1] or None
+
+
+def require_model(request: CreateResponse, default: str | None) -> str:
+    """The model asked for, or the server's default one, or a 400."""
+    model = request.model or default
+    if not model:
+        raise missing("model")
+    return model
+
+
+__all__ = ["ApiError", "CreateResponse", "Page", "read_create", "read_include", "read_page", "truth", "whole_number"]

@@ -1,0 +1,204 @@
+"""A model request as the body of ``POST /chat/completions``.
+
+Must not know of sockets.  Pure: the same request gives the same bytes, so that prefix caches hit.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from antiphon.engine.ports import ContextItem, ModelRequest
+from antiphon.protocol.items import Item, Part, text_of_raw
+from antiphon.protocol.requests import CreateResponse
+from antiphon.protocol.tools import Tool
+from antiphon.upstreams.chat_completions.options import Options
+
+encode = msgspec.json.encode
+
+Message = dict[str, Any]
+
+
+def body_of(asked: ModelRequest, options: Options, *, stream: bool) -> bytes:
+    """The whole body."""
+    request = asked.request
+    body: dict[str, Any] = {"model": asked.model, "messages": messages(asked, options), "stream": stream}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    body |= {name: value for name, value in _sampling(request, options).items() if value is not None}
+    body |= _tools(asked)
+    body |= _format(request)
+    return encode(body | options.extra_body)
+
+
+def _sampling(request: CreateResponse, options: Options) -> dict[str, Any]:
+    return {
+        options.max_tokens_field: request.max_output_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "presence_penalty": request.presence_penalty,
+        "frequency_penalty": request.frequency_penalty,
+        "logprobs": True if request.wants_logprobs else None,
+        "top_logprobs": request.top_logprobs if request.wants_logprobs else None,
+        "reasoning_effort": request.reasoning.effort if request.reasoning else None,
+        "user": request.user,
+    }
+
+
+# --- Tools and format ---
+
+
+def _tools(asked: ModelRequest) -> dict[str, Any]:
+    choice = asked.request.choice
+    offered = [tool for tool in asked.tools if _is_offered(tool, choice.type, choice.names)]
+    # With "none" the model is to call nothing: not offering is the form that every server honours.
+    if not offered or choice.mode == "none":
+        return {}
+    body: dict[str, Any] = {"tools": [_function(tool) for tool in offered]}
+    if choice.mode == "required" and asked.force_choice:
+        named = choice.type == "function"
+        body["tool_choice"] = {"type": "function", "function": {"name": choice.names[0]}} if named else "required"
+    if asked.request.parallel_tool_calls is not None:
+        body["parallel_tool_calls"] = asked.request.parallel_tool_calls
+    return body
+
+
+def _is_offered(tool: Tool, choice_type: str | None, names: tuple[str, ...]) -> bool:
+    """All tools, or those that ``allowed_tools`` names."""
+    return choice_type != "allowed_tools" or tool.name in names or tool.type in names
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    if bytes(tool.parameters) != b"null":
+        function["parameters"] = tool.parameters
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def _format(request: CreateResponse) -> dict[str, Any]:
+    form = request.text.format if request.text else None
+    if form is None or form.type == "text":
+        return {}
+    if form.type == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    schema: dict[str, Any] = {"name": form.name, "schema": form.schema}
+    if form.description is not None:
+        schema["description"] = form.description
+    if form.strict is not None:
+        schema["strict"] = form.strict
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+# --- Messages ---
+
+
+def messages(asked: ModelRequest, options: Options) -> list[Message]:
+    """Instructions first, then the items (reference 3.1); leading system messages are one, since many templates
+    refuse a second."""
+    built = _Builder(options)
+    if asked.request.instructions:
+        built.messages.append({"role": "system", "content": asked.request.instructions})
+    for item in asked.items:
+        built.add(item)
+    return _merge_head(built.messages)
+
+
+def _merge_head(built: list[Message]) -> list[Message]:
+    head = 0
+    while head < len(built) and built[head]["role"] == "system" and isinstance(built[head]["content"], str):
+        head += 1
+    if head < 2:
+        return built
+    text = "\n\n".join(message["content"] for message in built[:head])
+    return [{"role": "system", "content": text}, *built[head:]]
+
+
+class _Builder:
+    """Puts items together to messages: text, reasoning and calls of one turn share an assistant message."""
+
+    def __init__(self, options: Options) -> None:
+        self.messages: list[Message] = []
+        self._options = options
+
+    def add(self, item: ContextItem) -> None:
+        handler = _HANDLERS.get(item.view.kind)
+        if handler is not None:
+            handler(self, item.view)
+
+    def message(self, item: Item) -> None:
+        content = text_of_raw(item.content)
+        if item.role == "assistant":
+            self._assistant()["content"] = _join(self._assistant().get("content"), _plain(content))
+            return
+        role = self._options.developer_role if item.role == "developer" else item.role
+        self.messages.append({"role": role, "content": content if isinstance(content, str) else _parts(content)})
+
+    def reasoning(self, item: Item) -> None:
+        if self._options.replay_reasoning:
+            text = _plain(text_of_raw(item.content))
+            if text:
+                self._assistant(fresh=True)["reasoning_content"] = text
+
+    def call(self, item: Item) -> None:
+        function = {"name": item.name, "arguments": item.arguments or "{}"}
+        calls = self._assistant().setdefault("tool_calls", [])
+        calls.append({"id": item.call_id, "type": "function", "function": function})
+
+    def output(self, item: Item) -> None:
+        content = text_of_raw(item.output)
+        text = content if isinstance(content, str) else _plain(content)
+        self.messages.append({"role": "tool", "tool_call_id": item.call_id, "content": text})
+        images = [] if isinstance(content, str) else [part for part in content if part.type == "input_image"]
+        if images:
+            # The dialect's tool messages hold text only; pictures follow as the user's.
+            self.messages.append({"role": "user", "content": _parts(images)})
+
+    def _assistant(self, *, fresh: bool = False) -> Message:
+        last = self.messages[-1] if self.messages else None
+        if last is None or last["role"] != "assistant" or (fresh and last.keys() & {"tool_calls", "reasoning_content"}):
+            last = {"role": "assistant", "content": None}
+            self.messages.append(last)
+        return last
+
+
+_HANDLERS = {
+    "message": _Builder.message,
+    "reasoning": _Builder.reasoning,
+    "function_call": _Builder.call,
+    "function_call_output": _Builder.output,
+}
+
+
+def _plain(content: str | list[Part]) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.text or part.refusal or "" for part in content if part.type not in _NO_TEXT)
+
+
+_NO_TEXT = ("input_image", "input_file")
+
+
+def _join(before: str | None, text: str) -> str:
+    return f"{before}\n{text}" if before else text
+
+
+def _parts(parts: Sequence[Part]) -> str | list[Message]:
+    """A plain string where there is only text: older servers take nothing else."""
+    if all(part.type not in _NO_TEXT for part in parts):
+        return _plain(list(parts))
+    return [_part(part) for part in parts]
+
+
+def _part(part: Part) -> Message:
+    if part.type == "input_image":
+        image: dict[str, Any] = {"url": part.image_url}
+        if part.detail in ("low", "high", "auto"):
+            image["detail"] = part.detail
+        return {"type": "image_url", "image_url": image}
+    if part.type == "input_file":
+        return {"type": "file", "file": {"filename": part.filename, "file_data": part.file_data}}
+    return {"type": "text", "text": part.text or ""}

@@ -1,0 +1,1 @@
+"""HTTP: bytes of requests in, bytes of replies out.  Sees only ports and runs."""

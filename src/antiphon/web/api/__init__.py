@@ -1,0 +1,1 @@
+"""The thin handlers of /v1: parse, ask runs or the store, answer."""

@@ -1,0 +1,32 @@
+"""``/v1/models``.  Shapes: reference 13.1."""
+
+import msgspec
+
+from antiphon.engine.ports import ModelInfo, Models
+from antiphon.protocol.errors import model_not_found
+from antiphon.web.messages import Reply, Request
+
+
+class ModelList:
+    """The handlers; ``instance`` lets another look for models notice that it found this server itself."""
+
+    def __init__(self, models: Models, instance: str) -> None:
+        self._models = models
+        self._headers = ((b"x-antiphon-instance", instance.encode()),)
+
+    async def all(self, request: Request) -> Reply:  # noqa: ARG002 - a handler's signature
+        """GET /v1/models"""
+        listed = [_shape(model) for model in await self._models.all()]
+        return Reply(msgspec.json.encode({"object": "list", "data": listed}), headers=self._headers)
+
+    async def one(self, request: Request) -> Reply:
+        """GET /v1/models/{model}"""
+        name = request.params["model"]
+        for model in await self._models.all():
+            if model.id == name:
+                return Reply(msgspec.json.encode(_shape(model)))
+        raise model_not_found(name)
+
+
+def _shape(model: ModelInfo) -> dict[str, object]:
+    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}

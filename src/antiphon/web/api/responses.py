@@ -1,0 +1,151 @@
+"""``/v1/responses`` and everything below it.  Calls: reference 1 and 4."""
+
+import msgspec
+
+from antiphon.engine.ports import Listing, Store, Stored
+from antiphon.protocol.errors import ApiError, invalid, response_not_found
+from antiphon.protocol.requests import CreateResponse, read_create, read_include, read_page, truth, whole_number
+from antiphon.runs.log import LiveLog
+from antiphon.runs.running import Run, Runs
+from antiphon.web import sse
+from antiphon.web.messages import ClientGone, Reply, Request
+from antiphon.web.settings import WebSettings
+
+encode = msgspec.json.encode
+
+
+class Responses:
+    """The handlers, around what they ask."""
+
+    def __init__(self, runs: Runs, store: Store, settings: WebSettings) -> None:
+        self._runs = runs
+        self._store = store
+        self._settings = settings
+
+    async def create(self, request: Request) -> Reply | None:
+        """POST /v1/responses"""
+        body = read_create(await request.json(self._settings.body_max_bytes))
+        run = await self._runs.create(request.project, body)
+        request.warnings = run.warnings
+        if body.background:
+            return await self._answer_background(request, run, body)
+        connection = request.connection
+        connection.on_gone = run.cancel
+        connection.watch()
+        if connection.gone:
+            run.cancel()
+        if body.stream:
+            await self._stream(request, run)
+            return None
+        result = await run.finished()
+        if not result:
+            raise ClientGone
+        return Reply(result)
+
+    async def _stream(self, request: Request, run: Run) -> None:
+        await run.opened()
+        connection = request.connection
+        if connection.gone or (run.done.done() and not run.result):
+            raise ClientGone
+        reader = sse.SseReader(
+            connection,
+            run.draft.shell,
+            keepalive_seconds=self._settings.keepalive_seconds,
+            stall_seconds=self._settings.client_stall_seconds,
+            on_full=run.hold,
+            on_room=run.go_on,
+        )
+        await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
+        assert isinstance(run.log, LiveLog)
+        run.log.attach(reader)
+        await reader.finished()
+        await connection.finish()
+
+    async def _answer_background(self, request: Request, run: Run, body: CreateResponse) -> Reply | None:
+        shell = run.draft.shell
+        if body.stream:
+            await self._follow(request, shell.id, after=-1)
+            return None
+        stored = await self._store.read(request.project, shell.id)
+        assert stored is not None, "begun before it is answered"
+        return Reply(stored.snapshot())
+
+    async def retrieve(self, request: Request) -> Reply | None:
+        """GET /v1/responses/{response_id}"""
+        query = request.query
+        read_include(query)
+        if truth(query, "stream"):
+            after = whole_number(query, "starting_after")
+            await self._follow(request, request.params["response_id"], -1 if after is None else after)
+            return None
+        if "starting_after" in query:
+            raise invalid("'starting_after' is only allowed with 'stream=true'.", "starting_after")
+        return Reply((await self._stored(request)).snapshot())
+
+    async def _stored(self, request: Request) -> Stored:
+        stored = await self._store.read(request.project, request.params["response_id"])
+        if stored is None:
+            raise response_not_found(request.params["response_id"])
+        return stored
+
+    async def _follow(self, request: Request, response_id: str, after: int) -> None:
+        """Streams a background run from its log (reference 4.1)."""
+        stored = await self._store.read(request.project, response_id)
+        if stored is None:
+            raise response_not_found(response_id)
+        for made, how in ((stored.shell.background, "background=true"), (stored.streamed, "stream=true")):
+            if not made:
+                message = f"This response cannot be streamed because it was not created with {how}."
+                raise invalid(message, "stream", None)
+        connection = request.connection
+        reader = sse.SseReader(
+            connection,
+            stored.shell,
+            after=after,
+            keepalive_seconds=self._settings.keepalive_seconds,
+            stall_seconds=self._settings.client_stall_seconds,
+        )
+        connection.on_gone = reader.stop
+        connection.watch()
+        await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
+        following = self._runs.follow(request.project, response_id, reader)
+        await reader.finished()
+        following.cancel()
+        await connection.finish()
+
+    async def delete(self, request: Request) -> Reply:
+        """DELETE /v1/responses/{response_id}"""
+        response_id = request.params["response_id"]
+        await self._runs.delete(request.project, response_id)
+        return Reply(b'{"id":"%b","object":"response","deleted":true}' % response_id.encode())
+
+    async def cancel(self, request: Request) -> Reply:
+        """POST /v1/responses/{response_id}/cancel"""
+        return Reply(await self._runs.cancel(request.project, request.params["response_id"]))
+
+    async def input_items(self, request: Request) -> Reply:
+        """GET /v1/responses/{response_id}/input_items"""
+        response_id = request.params["response_id"]
+        page = read_page(request.query)
+        listing = await self._store.input_items(request.project, response_id, page)
+        if listing is None:
+            raise response_not_found(response_id)
+        return Reply(list_of(listing))
+
+    async def upgrade(self, request: Request) -> Reply:  # noqa: ARG002 - a handler's signature
+        """GET /v1/responses: WebSocket mode (design decision 11)."""
+        message = "WebSocket mode is not available; use POST /v1/responses."
+        headers = (("upgrade", "websocket"), ("x-should-retry", "false"))
+        raise ApiError(426, message, code="upgrade_required", headers=headers)
+
+
+def list_of(listing: Listing) -> bytes:
+    """The list envelope (reference 1.1)."""
+    items = listing.items
+    first, last = (encode(items[0].id), encode(items[-1].id)) if items else (b"null", b"null")
+    return b'{"object":"list","data":[%b],"first_id":%b,"last_id":%b,"has_more":%b}' % (
+        b",".join(item.body for item in items),
+        first,
+        last,
+        b"true" if listing.has_more else b"false",
+    )

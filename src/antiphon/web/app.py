@@ -1,0 +1,159 @@
+"""The ASGI application: routes, and the one place where an error becomes a reply.
+
+One of the two places that catch everything.  Must not know how responses come about.
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+from antiphon.engine.ports import Clock
+from antiphon.protocol.errors import ApiError
+from antiphon.web.access import Access
+from antiphon.web.messages import JSON, ClientGone, Reply, Request
+from antiphon.web.transport import Receive, Scope, Send
+
+logger = logging.getLogger("antiphon.web")
+
+Handler = Callable[[Request], Awaitable[Reply | None]]
+
+_CORS_METHODS = b"GET, POST, DELETE, OPTIONS"
+_CORS_EXPOSED = b"x-request-id, openai-processing-ms, x-antiphon-warnings, retry-after"
+_CORS_SECONDS = b"600"
+
+
+class Route(NamedTuple):
+    """``{name}`` in the path is one segment, ``{name:path}`` the rest.  ``open``: no key is asked for."""
+
+    method: str
+    path: str
+    handler: Handler
+    open: bool = False
+
+    def pattern(self) -> re.Pattern[str]:
+        text = re.sub(r"\{(\w+):path\}", r"(?P<\1>.+)", self.path)
+        return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", text))
+
+
+class App:
+    """Routes requests to handlers; ``startup`` and ``shutdown`` are run by the server's lifespan."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        access: Access,
+        clock: Clock,
+        startup: Callable[[], Awaitable[None]],
+        shutdown: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.routes = tuple(routes)
+        self._table = [(route, route.pattern()) for route in routes]
+        self._fixed = {(route.method, route.path): route for route in routes if "{" not in route.path}
+        self._access = access
+        self._clock = clock
+        self._startup = startup
+        self._shutdown = shutdown
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self._startup()
+        except (OSError, ValueError) as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._shutdown()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send, self._clock.new_id("req_"))
+        try:
+            reply = await self._reply(request)
+        except ClientGone:
+            return
+        except ApiError as error:
+            reply = _error_reply(error)
+        except Exception:
+            logger.exception("request %s failed", request.id)
+            message = "The server had an error while processing your request."
+            reply = _error_reply(ApiError(500, message, type="server_error", code="server_error"))
+        finally:
+            request.connection.release()
+        if reply is None:
+            return
+        if request.connection.started:
+            request.connection.drop()  # half a reply is out: the only honest end is a broken connection
+        else:
+            await _send(reply, request, send)
+
+    async def _reply(self, request: Request) -> Reply | None:
+        self._access.check_host(request.headers.get("host"))
+        origin = request.headers.get("origin")
+        self._access.check_origin(origin, request.headers.get("host"))
+        if origin is not None and self._access.allows(origin):
+            request.cors = [
+                (b"access-control-allow-origin", origin.encode("latin-1")),
+                (b"access-control-expose-headers", _CORS_EXPOSED),
+                (b"vary", b"Origin"),
+            ]
+        if request.method == "OPTIONS" and origin is not None:
+            return _preflight(request)
+        route = self._route(request)
+        if not route.open:
+            request.project = self._access.project(request.headers.get("authorization"))
+        return await route.handler(request)
+
+    def _route(self, request: Request) -> Route:
+        fixed = self._fixed.get((request.method, request.path))
+        if fixed is not None:
+            return fixed
+        allowed = []
+        for route, pattern in self._table:
+            match = pattern.fullmatch(request.path)
+            if match is None:
+                continue
+            if route.method == request.method:
+                request.params = match.groupdict()
+                return route
+            allowed.append(route.method)
+        raise _not_routed(request, allowed)
+
+
+def _not_routed(request: Request, allowed: list[str]) -> ApiError:
+    if allowed:
+        message = f"Not allowed to {request.method} on {request.path}."
+        return ApiError(405, message, code="method_not_supported", headers=(("allow", ", ".join(allowed)),))
+    return ApiError(404, f"Invalid URL ({request.method} {request.path})", code="unknown_url")
+
+
+def _preflight(request: Request) -> Reply:
+    asked = request.headers.get("access-control-request-headers", "authorization, content-type")
+    headers = (
+        (b"access-control-allow-methods", _CORS_METHODS),
+        (b"access-control-allow-headers", asked.encode("latin-1")),
+        (b"access-control-max-age", _CORS_SECONDS),
+    )
+    return Reply(b"", 204, headers)
+
+
+def _error_reply(error: ApiError) -> Reply:
+    headers = tuple((name.encode(), value.encode("latin-1", "replace")) for name, value in error.headers)
+    return Reply(error.body(), error.status, headers)
+
+
+async def _send(reply: Reply, request: Request, send: Send) -> None:
+    headers = [*request.reply_headers(), *reply.headers]
+    if reply.status != 204:
+        headers += [JSON, (b"content-length", b"%d" % len(reply.body))]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body, "more_body": False})

@@ -1,0 +1,98 @@
+"""A request as handlers see it, and a reply as they give it.
+
+Must not know of routes.
+"""
+
+import time
+from typing import NamedTuple
+from urllib.parse import parse_qs
+
+from antiphon.protocol.errors import ApiError
+from antiphon.web.transport import Connection, Receive, Scope, Send
+
+JSON = (b"content-type", b"application/json")
+
+
+class Reply(NamedTuple):
+    """A whole reply."""
+
+    body: bytes
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Request:
+    """One HTTP request."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.id = request_id
+        self.project = ""
+        self.params: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self.headers: dict[str, str] = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        self.connection = Connection(scope, receive, send)
+        self.cors: list[tuple[bytes, bytes]] = []
+        self.began = time.perf_counter()
+        self._query: bytes = scope["query_string"]
+        self._receive = receive
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """Query parameters, each with all its values."""
+        if not self._query:
+            return {}
+        return parse_qs(self._query.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+
+    def reply_headers(self) -> list[tuple[bytes, bytes]]:
+        """What every reply carries (reference 1.3)."""
+        took = int((time.perf_counter() - self.began) * 1000)
+        headers = [
+            (b"x-request-id", self.id.encode()),
+            (b"openai-version", b"2020-10-01"),
+            (b"openai-processing-ms", b"%d" % took),
+            *self.cors,
+        ]
+        if self.warnings:
+            headers.append((b"x-antiphon-warnings", ", ".join(self.warnings).encode("ascii", "replace")))
+        return headers
+
+    async def json(self, limit: int) -> bytes:
+        """The body.  Raises ``ApiError`` 413 or 415."""
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            message = f"Unsupported content type: '{kind}'. This API accepts 'application/json' only."
+            raise ApiError(415, message, code="unsupported_content_type")
+        if self.headers.get("content-encoding", "identity").lower() != "identity":
+            message = f"Unsupported content encoding: '{self.headers['content-encoding']}'. Send the body as it is."
+            raise ApiError(415, message, code="unsupported_content_encoding")
+        length = self.headers.get("content-length", "0")
+        if length.isdigit() and int(length) > limit:
+            raise _too_large(limit)
+        return await self._read(limit)
+
+    async def _read(self, limit: int) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > limit:
+                raise _too_large(limit)
+            if not message.get("more_body"):
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class ClientGone(Exception):
+    """Nobody is there to be answered."""
+
+
+def _too_large(limit: int) -> ApiError:
+    message = f"The request body is too large: this server takes {limit} bytes at the most."
+    return ApiError(413, message, code="request_too_large")

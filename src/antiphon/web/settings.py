@@ -1,0 +1,10 @@
+"""What an operator may change about the web layer."""
+
+import msgspec
+
+
+class WebSettings(msgspec.Struct, frozen=True):
+    body_max_bytes: int = 64 << 20
+    run_buffer_bytes: int = 1 << 20
+    client_stall_seconds: float = 60.0
+    keepalive_seconds: float = 15.0

@@ -1,0 +1,125 @@
+"""Events to the bytes of an event stream, and the reader that writes them to a client.
+
+LF only, each event whole in one write, ``data: [DONE]`` at the end, a keep-alive while it is quiet.
+Must not know how events are made.  Wire rules: reference 8; keep-alive: design decision 8.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from antiphon.protocol.events import Event, lifecycle
+from antiphon.protocol.responses import Outcome, Shell
+from antiphon.web.transport import Connection
+
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+DONE = b"data: [DONE]\n\n"
+_COMMENT = b": keep-alive\n\n"
+
+
+def encode(events: list[Event]) -> bytes:
+    """The events as they go over the wire."""
+    if len(events) == 1:
+        event = events[0]
+        return b"event: %b\ndata: %b\n\n" % (event.type.encode(), event.data)
+    return b"".join([b"event: %b\ndata: %b\n\n" % (event.type.encode(), event.data) for event in events])
+
+
+class SseReader:
+    """Follows one run for one client.
+
+    ``on_full`` and ``on_room`` tell the run that the client reads too slowly; a client that has not caught up after
+    ``stall_seconds`` is dropped.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        shell: Shell,
+        *,
+        after: int = -1,
+        keepalive_seconds: float,
+        stall_seconds: float,
+        on_full: Callable[[], None] | None = None,
+        on_room: Callable[[], None] | None = None,
+    ) -> None:
+        self.last = after
+        self._connection = connection
+        self._shell = shell
+        self._keepalive_seconds = keepalive_seconds
+        self._stall_seconds = stall_seconds
+        self._on_full = on_full
+        self._on_room = on_room
+        self._loop = asyncio.get_running_loop()
+        self._written_at = self._loop.time()
+        self._quiet = self._loop.call_later(keepalive_seconds, self._keep_alive)
+        self._stall: asyncio.TimerHandle | None = None
+        self._ended = self._loop.create_future()
+        connection.on_full = self._full
+        connection.on_room = self._room
+
+    # --- A reader of a log ---
+
+    def write(self, events: list[Event]) -> None:
+        if events[0].number <= self.last:
+            events = [event for event in events if event.number > self.last]
+            if not events:
+                return
+        self.last = events[-1].number
+        self._written_at = self._loop.time()
+        self._connection.write(encode(events))
+
+    def end(self) -> None:
+        self._connection.write(DONE)
+        self.stop()
+
+    @property
+    def behind(self) -> bool:
+        return self._connection.full
+
+    async def ready(self) -> None:
+        await self._connection.room()
+
+    # --- Its life ---
+
+    async def finished(self) -> None:
+        """Returns when the run ended or the client left."""
+        await self._ended
+
+    def stop(self) -> None:
+        """Nothing more will be written."""
+        self._quiet.cancel()
+        if self._stall is not None:
+            self._stall.cancel()
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _full(self) -> None:
+        self._stall = self._loop.call_later(self._stall_seconds, self._connection.drop)
+        if self._on_full is not None:
+            self._on_full()
+
+    def _room(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+        if self._on_room is not None:
+            self._on_room()
+
+    def _keep_alive(self) -> None:
+        """Repeats ``response.in_progress`` with the last number: the one form that every client accepts and that
+        resets Codex's timer; the comment is for proxies."""
+        quiet = self._loop.time() - self._written_at
+        if quiet >= self._keepalive_seconds - 0.01 and not self.behind:
+            self._written_at = self._loop.time()
+            quiet = 0.0
+            self._connection.write(_COMMENT + self._repeated())
+        self._quiet = self._loop.call_later(max(0.01, self._keepalive_seconds - quiet), self._keep_alive)
+
+    def _repeated(self) -> bytes:
+        if self.last < 1:
+            return b""
+        snapshot = self._shell.snapshot(Outcome("in_progress"))
+        return encode([lifecycle("response.in_progress", self.last, snapshot)])

@@ -1,0 +1,165 @@
+"""The way to the client's socket that wakes no task: a uvicorn protocol that offers its transport to the app.
+
+Pinned by a contract test: where a uvicorn release changes what this relies on, the app falls back to ``await send``.
+Must not know what is sent.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol, TypeAlias, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+EXTENSION = "antiphon.push"
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+
+class Watcher(Protocol):
+    """Who is told what happens to a client's connection."""
+
+    def paused(self) -> None: ...
+
+    def resumed(self) -> None: ...
+
+    def lost(self) -> None: ...
+
+
+class PushProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which also hands its transport to the app and tells a watcher."""
+
+    watcher: Watcher | None = None
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = cast("dict[str, dict[object, object]]", {EXTENSION: self})
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.watcher is not None:
+            self.watcher.paused()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.watcher is not None:
+            self.watcher.resumed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.watcher is not None:
+            self.watcher.lost()
+
+
+class Connection:
+    """The client's side of one request: tells when it is gone or full, and writes a body piece by piece."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._push: PushProtocol | None = scope.get("extensions", {}).get(EXTENSION)
+        self._watching: asyncio.Task[None] | None = None
+        self._pumping: asyncio.Task[None] | None = None
+        self._unsent: list[bytes] = []
+        self._room = asyncio.Event()
+        self._room.set()
+        self._buffer_max = 1 << 20
+        self.started = False
+        self.gone = False
+        self.full = False
+        self.on_gone: Callable[[], None] | None = None
+        self.on_full: Callable[[], None] | None = None
+        self.on_room: Callable[[], None] | None = None
+
+    # --- What happens to it ---
+
+    def watch(self) -> None:
+        """From here on ``on_gone`` is called when the client leaves.  The request's body must have been read."""
+        if self._push is not None:
+            self._push.watcher = self
+            self.gone = self.gone or self._push.transport.is_closing()
+        else:
+            self._watching = asyncio.get_running_loop().create_task(self._await_disconnect())
+
+    async def _await_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.lost()
+
+    def lost(self) -> None:
+        self.gone = True
+        self._room.set()
+        if self.on_gone is not None:
+            self.on_gone()
+
+    def paused(self) -> None:
+        if not self.full:
+            self.full = True
+            self._room.clear()
+            if self.on_full is not None:
+                self.on_full()
+
+    def resumed(self) -> None:
+        if self.full:
+            self.full = False
+            self._room.set()
+            if self.on_room is not None:
+                self.on_room()
+
+    async def room(self) -> None:
+        """Returns when more may be written, or nobody is there any more."""
+        await self._room.wait()
+
+    # --- Writing ---
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]], buffer_max: int) -> None:
+        """Sends the head of a reply whose body follows by ``write``."""
+        self.started = True
+        self._buffer_max = buffer_max
+        if self._push is not None:
+            self._push.transport.set_write_buffer_limits(high=buffer_max)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    def write(self, data: bytes) -> None:
+        """Never waits; what the socket does not take is kept, and ``full`` tells when that is too much."""
+        if self.gone:
+            return
+        if self._push is not None:
+            self._push.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            return
+        self._unsent.append(data)
+        if sum(map(len, self._unsent)) > self._buffer_max:
+            self.paused()
+        if self._pumping is None:
+            self._pumping = asyncio.get_running_loop().create_task(self._pump())
+
+    async def _pump(self) -> None:
+        while self._unsent and not self.gone:
+            data, self._unsent = b"".join(self._unsent), []
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._pumping = None
+        self.resumed()
+
+    async def finish(self) -> None:
+        """Ends the body."""
+        if self._pumping is not None:
+            await asyncio.wait([self._pumping])
+        if not self.gone:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def drop(self) -> None:
+        """Closes the connection at once: the client has not read for too long."""
+        if self._push is not None:
+            self._push.transport.abort()
+        else:
+            self.lost()
+
+    def release(self) -> None:
+        """The request is over; the connection may serve another."""
+        self.on_gone = self.on_full = self.on_room = None
+        if self._push is not None:
+            self._push.watcher = None
+        if self._watching is not None:
+            self._watching.cancel()
