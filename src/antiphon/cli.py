@@ -10,13 +10,10 @@ from typing import Any
 import click
 import uvicorn
 
-from antiphon import __version__
+from antiphon import __version__, announce
 from antiphon.assemble import Server
-from antiphon.config import Config, ConfigError, bare, describe, fields, load
+from antiphon.config import Config, ConfigError, bare, describe, fields, load, option, takes_many
 from antiphon.web.transport import PushProtocol
-
-#: Options whose name on the command line is not the setting's (lists are given one at a time).
-_SINGULAR = {"upstreams": "upstream", "models": "model", "aliases": "alias", "api_keys": "api-key"}
 
 
 @click.group()
@@ -28,10 +25,9 @@ def main() -> None:
 def _options(command: Any) -> Any:
     """One option per setting, made from ``config``."""
     for name, field in reversed(list(fields().items())):
-        flag = "--" + _SINGULAR.get(name, name.replace("_", "-"))
-        many = any(kind in str(bare(field.type)) for kind in ("list", "dict"))
+        flag = option(name)
         switch = f"{flag}/--no-{flag[2:]}" if bare(field.type) is bool else flag
-        command = click.option(switch, name, multiple=many, default=None, help=describe(field))(command)
+        command = click.option(switch, name, multiple=takes_many(field), default=None, help=describe(field))(command)
     return command
 
 
@@ -108,6 +104,14 @@ class _Announced(uvicorn.Server):
             await self._announce()
 
     async def _announce(self) -> None:
-        await self._server.catalog.refresh()
-        click.echo(f"Antiphon {__version__} is ready on http://{self._server.config.host}:{self._port}/v1", err=True)
-        sys.stderr.flush()
+        catalog, config = self._server.catalog, self._server.config
+        models = [model.id for model in await catalog.all() if model.id not in catalog.aliases]
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        told = announce.lines(
+            base_url=f"http://{host}:{self._port}/v1",
+            models=models,
+            aliases=catalog.aliases,
+            failures=catalog.failures,
+            keys=bool(config.api_keys),
+        )
+        click.echo("\n".join(told), err=True)

@@ -148,6 +148,19 @@ def variable(name: str) -> str:
     return f"ANTIPHON_{name.upper()}"
 
 
+def option(name: str) -> str:
+    """The option of a setting on the command line; what may be repeated is named in the singular."""
+    return "--" + _SINGULAR.get(name, name.replace("_", "-"))
+
+
+_SINGULAR = {"upstreams": "upstream", "models": "model", "aliases": "alias", "api_keys": "api-key"}
+
+
+def takes_many(field: msgspec.structs.FieldInfo) -> bool:
+    """Whether the setting is a list or a map."""
+    return any(kind in str(bare(field.type)) for kind in ("list", "dict"))
+
+
 def default_of(field: msgspec.structs.FieldInfo) -> Any:
     """The default value of a setting."""
     if field.default_factory is not msgspec.NODEFAULT:
@@ -179,8 +192,7 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def _listed(name: str, text: str) -> Any:
-    kind = str(bare(_FIELDS[name].type))
-    return [part.strip() for part in text.split(",") if part.strip()] if "list" in kind or "dict" in kind else text
+    return [part.strip() for part in text.split(",") if part.strip()] if takes_many(_FIELDS[name]) else text
 
 
 def _convert(name: str, value: Any) -> Any:

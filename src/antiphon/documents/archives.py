@@ -10,7 +10,7 @@ from antiphon.documents.document import Broken, Encrypted, TooLarge
 MAX_ENTRIES = 4000
 MAX_DIRECTORY_BYTES = 1024 * 1024
 MAX_UNCOMPRESSED_BYTES = 256 * 1024 * 1024
-MAX_XML_BYTES = 24 * 1024 * 1024
+MAX_XML_BYTES = 16 * 1024 * 1024  # as a tree it may take thirty times that
 
 # OPC (ECMA-376, part 2) allows no document type in a part, so none is let near a parser. Were there one: python-docx
 # parses with resolve_entities off, lxml opens no network and loads no DTD, and libxml2 caps how far entities grow.
@@ -33,14 +33,17 @@ def opened_zip(body: bytes) -> zipfile.ZipFile:
 
 
 def repacked(body: bytes) -> bytes:
-    """The package with its XML parts uncompressed and counted, and its other parts (pictures, fonts) emptied.
+    """The package with its XML parts uncompressed and counted, its pictures and the like emptied, its inner links gone.
 
     python-docx inflates whole parts, and `zipfile` believes the size an entry claims only after it has inflated it; so
-    neither is shown anything whose size has not been seen.
+    neither is shown anything whose size has not been seen. Without the links of the document itself it loads no styles,
+    which the text does not need, and does not stumble over links to parts that are missing, which Word forgives.
     """
     out, left = io.BytesIO(), MAX_XML_BYTES
     with opened_zip(body) as source, zipfile.ZipFile(out, "w") as clean:
         for entry in _checked_entries(source):
+            if entry.filename.endswith(".rels") and entry.filename != "_rels/.rels":
+                continue
             part = _inflated(source, entry, left) if entry.filename.endswith((".xml", ".rels")) else b""
             left -= len(part)
             clean.writestr(entry.filename, part)

@@ -29,21 +29,22 @@ def read_html(source: Source) -> Reading:
     """The text a reader of the page would see, blocks on lines of their own, table cells apart by tabs."""
     named = _META_CHARSET.search(source.body[:2048])
     page = decoded(source.body, source.charset or (named[1].decode("ascii") if named else "")).replace("\0", "")
+    shown = page[:MAX_CHARS]
     # Much of what is seen is white space that goes away again, hence more than is wanted.
     seen = _Seen(source.max_chars * 4)
     # No tree is built: libxml2's takes fifty times the size of `<p>`, and minutes for a tag of many attributes.
     # It reads no DTD for HTML and opens nothing.
     parser = etree.HTMLParser(target=seen, encoding="utf-8", no_network=True, huge_tree=True)
     try:
-        for start in range(0, min(len(page), MAX_CHARS), _STEP_CHARS):
-            parser.feed(page[start : start + _STEP_CHARS].encode("utf-8", "replace"))
+        for start in range(0, len(shown), _STEP_CHARS):
+            parser.feed(shown[start : start + _STEP_CHARS].encode("utf-8", "replace"))
         parser.close()
     except _Enough:
         pass
     except etree.XMLSyntaxError as error:
         raise Broken("The HTML file cannot be read.") from error
     lines = "\n".join(line.rstrip() for line in "".join(seen.pieces).split("\n"))
-    return Reading(_BLANK_LINES.sub("\n\n", lines).strip("\n"), cut=seen.full or len(page) > MAX_CHARS)
+    return Reading(_BLANK_LINES.sub("\n\n", lines).strip("\n"), cut=seen.full or len(page) > len(shown))
 
 
 class _Enough(Exception):

@@ -1,22 +1,30 @@
 """What an operator tells of a model behind this dialect."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Per-model options, as the configuration file spells them."""
 
-    #: The model takes images.
-    images: bool = True
-    #: ``<think>`` blocks in the text are reasoning: "off", "tags", or "open" (the template has opened the block).
-    think: str = "off"
-    #: Earlier reasoning is sent back as ``reasoning_content``.
-    replay_reasoning: bool = False
-    #: The role that developer messages get; most templates know no "developer".
-    developer_role: str = "system"
-    #: How the upstream calls the limit of output tokens.
-    max_tokens_field: str = "max_tokens"
-    #: Members added to every request body.
-    extra_body: dict[str, Any] = {}
+    images: Annotated[bool, Meta(description="The model takes images.")] = True
+    think: Annotated[
+        str,
+        Meta(
+            pattern="^(off|tags|open)$",
+            description="`<think>` blocks in the text are reasoning: `off`, `tags`, or `open` where the chat template "
+            "has opened the block.",
+        ),
+    ] = "off"
+    replay_reasoning: Annotated[bool, Meta(description="Earlier reasoning is sent back as `reasoning_content`.")] = (
+        False
+    )
+    developer_role: Annotated[
+        str, Meta(description="The role that developer messages get; most templates know no `developer`.")
+    ] = "system"
+    max_tokens_field: Annotated[str, Meta(description="How the upstream calls the limit of output tokens.")] = (
+        "max_tokens"
+    )
+    extra_body: Annotated[dict[str, Any], Meta(description="Members added to every request body.")] = {}

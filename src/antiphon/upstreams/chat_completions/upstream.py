@@ -1,5 +1,6 @@
 """The upstream behind the dialect: one call is one exchange, retried only before the first token."""
 
+import asyncio
 import random
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -16,6 +17,8 @@ from antiphon.upstreams.http import HttpClient, Receiver, Timeouts, Whole
 #: Waits grow from this many seconds, doubled each time, at most ``BACKOFF_MAX_SECONDS``.
 BACKOFF_SECONDS = 0.25
 BACKOFF_MAX_SECONDS = 8.0
+#: Longest wait for an upstream's list of models.
+MODELS_SECONDS = 10.0
 
 
 class _Listed(msgspec.Struct):
@@ -87,7 +90,12 @@ class ChatCompletions:
 
     async def models(self) -> list[ModelInfo]:
         whole = Whole()
-        await self._client.send("GET", "/models", self._headers, b"", whole)
+        try:
+            async with asyncio.timeout(MODELS_SECONDS):
+                await self._client.send("GET", "/models", self._headers, b"", whole)
+        except TimeoutError:
+            message = f"{self.base_url} did not list its models within {MODELS_SECONDS:g} seconds."
+            raise UpstreamError(message, status=504, code="upstream_timeout") from None
         if self._instance and whole.headers.get("x-antiphon-instance") == self._instance:
             raise UpstreamError(f"{self.base_url} is this server itself; it cannot be its own upstream.", status=508)
         if whole.status >= 400:
