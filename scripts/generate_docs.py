@@ -14,7 +14,7 @@ from antiphon.config import UpstreamConfig, default_of, describe, fields, option
 from antiphon.upstreams.chat_completions import Options
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/settings.md")
+PAGES = ("README.md",)
 
 
 def settings() -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -76,6 +77,9 @@ def run(config: Config, server: Server, listener: socket.socket) -> None:
         timeout_keep_alive=75,
     )
     web = _Announced(settings, server, listener.getsockname()[1])
+    # uvicorn raises the signal again once it has stopped; a server that was asked to stop and did has not failed.
+    for stopping in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stopping, lambda *_: None)
     web.run(sockets=[listener])
     sys.exit(0 if web.started else 1)
 
@@ -102,6 +106,11 @@ class _Announced(uvicorn.Server):
         await super().startup(sockets)
         if not self.should_exit:
             await self._announce()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        if not self.should_exit:
+            click.echo(f"Stopping; open streams may go on for {self._server.config.shutdown_seconds:g} s", err=True)
+        super().handle_exit(sig, frame)
 
     async def _announce(self) -> None:
         catalog, config = self._server.catalog, self._server.config

@@ -41,9 +41,7 @@ async def take(raw: msgspec.Raw, project: str, store: Store, clock: Clock) -> li
     if data[:1] == b'"':
         return [_from_string(raw, clock)]
     raws: list[msgspec.Raw] = decode(_raws, data, "input")
-    return [
-        await _take_one(bytes(item), f"input[{index}]", project, store, clock) for index, item in enumerate(raws)
-    ]
+    return [await _take_one(bytes(item), f"input[{index}]", project, store, clock) for index, item in enumerate(raws)]
 
 
 def _from_string(raw: msgspec.Raw, clock: Clock) -> Taken:

@@ -114,6 +114,16 @@ class CreateResponse(msgspec.Struct, kw_only=True):
     def wants_logprobs(self) -> bool:
         return "message.output_text.logprobs" in (self.include or ())
 
+    def without_effect(self) -> list[str]:
+        """Parameters that are taken and echoed but change nothing here, to be named in the reply's warnings."""
+        told = ["prompt_cache_retention"] if self.prompt_cache_retention is not None else []
+        if self.stream_options is not None and self.stream_options.include_obfuscation:
+            told.append("stream_options.include_obfuscation")
+        for index, value in enumerate(self.include or ()):
+            if value == "reasoning.encrypted_content":
+                told.append(f"include[{index}]")
+        return told
+
 
 _DERIVED = {"unknown", "declared", "choice", "raw_reasoning", "raw_text"}
 _KNOWN = {field.name for field in msgspec.structs.fields(CreateResponse)} - _DERIVED

@@ -234,7 +234,7 @@ class Runs:
         if request.background:
             log = DurableLog(project, response_id, self._flusher.wake)
         run = Run(project, plan, Draft(echo, self._clock, frozenset(box.hosted)), before.parent, log)
-        run.warnings = [*request.unknown, *box.left_out]
+        run.warnings = [*request.unknown, *request.without_effect(), *box.left_out]
         run.input = taken
         return run
 

@@ -34,7 +34,7 @@ class Timeouts(msgspec.Struct, frozen=True):
 
 
 class Flow(Protocol):
-    """What a receiver may do to the connection that feeds it."""
+    """What a receiver may do to the reply that feeds it; after the reply's end it does nothing."""
 
     def pause(self) -> None: ...
 
@@ -84,154 +84,211 @@ class _Stale(Exception):
 class Connection(asyncio.Protocol):
     """One connection, one exchange at a time."""
 
-    def __init__(self, timeouts: Timeouts) -> None:
-        self._timeouts = timeouts
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._receiver: Receiver | None = None
-        self._done: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._parser: httptools.HttpResponseParser | None = None
-        self._headers: dict[str, str] = {}
-        self._headers_size = 0
-        self._body: list[bytes] = []
-        self._began = False
-        self._headers_done = False
-        self._finished = False
-        self._until_close = False
-        self._ending = False
-        self._paused = False
-        self._last_read = 0.0
+    def __init__(self) -> None:
+        self.exchange: Exchange | None = None
         self.used = False
-
-    # --- asyncio.Protocol ---
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
-        self._last_read = self._loop.time()
-        if self._parser is None:
+        if self.exchange is None:
             self.abort()  # bytes that nobody asked for
-            return
-        self._began = True
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._fail(UpstreamError(f"The upstream sent a malformed reply: {error}."))
-        self._hand_on()
-        if self._finished and not self._until_close:
-            self._complete()
+        else:
+            self.exchange.take(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._done is None or self._done.done():
-            return
-        if not self._began and self.used:
-            self._fail(_Stale())
-        elif self._ending or (self._until_close and self._headers_done):
-            self._complete()
-        else:
-            reason = f": {exc}" if exc else ""
-            message = f"The connection to the upstream was lost{reason}."
-            self._fail(UpstreamError(message, retryable=not self._began))
-
-    # --- httptools callbacks ---
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers_size += len(name) + len(value)
-        if self._headers_size > HEADERS_MAX:
-            raise httptools.HttpParserError("headers too large")
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        assert self._parser is not None
-        if self._parser.get_status_code() < 200:
-            return  # 100 Continue and the like
-        self._headers_done = True
-        self._until_close = "content-length" not in self._headers and "transfer-encoding" not in self._headers
-        if self._receiver is not None and self._parser is not None:
-            self._receiver.started(self._parser.get_status_code(), self._headers)
-
-    def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        self._finished = True
-
-    # --- An exchange ---
-
-    async def exchange(self, request: bytes, receiver: Receiver) -> None:
-        """Sends a request and hands the reply to the receiver; returns at its end."""
-        assert self._transport is not None
-        self._receiver = receiver
-        self._parser = httptools.HttpResponseParser(self)
-        self._headers, self._headers_size, self._body = {}, 0, []
-        self._began = self._headers_done = self._finished = self._until_close = self._ending = False
-        self._done = self._loop.create_future()
-        self._last_read = self._loop.time()
-        if self._transport.is_closing():
-            raise _Stale
-        self._watch()
-        self._transport.write(request)
-        try:
-            await self._done
-        except BaseException:
-            self.abort()
-            raise
-        finally:
-            self._receiver = None
-            if self._timer is not None:
-                self._timer.cancel()
-        self.used = True
+        if self.exchange is not None:
+            self.exchange.lost(exc)
 
     @property
-    def reusable(self) -> bool:
-        """Whether another exchange may follow."""
-        if self._transport is None or self._transport.is_closing() or self._until_close or self._parser is None:
-            return False
-        return bool(self._finished and self._parser.should_keep_alive())
+    def closed(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
 
-    def rest(self) -> None:
-        """Goes to the pool: from here on nothing is expected."""
-        self._parser = None
+    @property
+    def sent_everything(self) -> bool:
+        return self._transport is not None and self._transport.get_write_buffer_size() == 0
 
-    def pause(self) -> None:
-        if not self._paused and self._transport is not None and not self._transport.is_closing():
-            self._paused = True
+    def write(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(data)
+
+    def pause(self, paused: bool) -> None:
+        """Stops reading, or goes on."""
+        if self._paused is paused or self._transport is None or self._transport.is_closing():
+            return
+        self._paused = paused
+        if paused:
             self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if self._paused and self._transport is not None and not self._transport.is_closing():
-            self._paused = False
-            self._last_read = self._loop.time()
+        else:
             self._transport.resume_reading()
-
-    def expect_end(self) -> None:
-        self._ending = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(LINGER_SECONDS, self._complete)
 
     def abort(self) -> None:
         """Closes at once, which also tells the upstream to stop working."""
         if self._transport is not None:
             self._transport.abort()
 
+
+class Exchange:
+    """One request and its reply; the ``Flow`` of its receiver.
+
+    It lets go of the connection at the end, so that a reader that catches up later cannot stop or start what the
+    connection does for somebody else by then.
+    """
+
+    def __init__(self, connection: Connection, receiver: Receiver, timeouts: Timeouts) -> None:
+        self._connection: Connection | None = connection
+        self._receiver = receiver
+        self._timeouts = timeouts
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._done: asyncio.Future[None] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_read = self._loop.time()
+        self._headers: dict[str, str] = {}
+        self._headers_size = 0
+        self._refused: UpstreamError | None = None
+        self._body: list[bytes] = []
+        self._began = False
+        self._headers_done = False
+        self._until_close = False
+        self._finished = False
+        self._keep_alive = False
+        self._ending = False
+        self._paused = False
+
+    async def run(self, request: bytes) -> bool:
+        """Sends a request and hands the reply on until its end; whether the connection can be used again."""
+        connection = self._connection
+        assert connection is not None
+        connection.exchange = self
+        self._receiver.flow = self
+        try:
+            if connection.closed:
+                self.lost(None)
+            else:
+                self._watch()
+                connection.write(request)
+            await self._done
+        except BaseException:
+            connection.abort()
+            raise
+        finally:
+            connection.exchange = self._connection = None
+            if self._timer is not None:
+                self._timer.cancel()
+        connection.used = True
+        connection.pause(False)
+        return self._keep_alive and connection.sent_everything and not connection.closed
+
+    # --- What the connection says ---
+
+    def take(self, data: bytes) -> None:
+        """What one read brought."""
+        self._last_read = self._loop.time()
+        self._began = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._keep_alive = False
+            self._hand_on()
+            self._fail(self._refused or UpstreamError(f"The upstream sent a malformed reply: {error}."))
+            return
+        self._hand_on()
+        if self._finished:
+            self._complete()
+
+    def lost(self, reason: Exception | None) -> None:
+        """The connection is gone."""
+        assert self._connection is not None
+        if not self._began and self._connection.used:
+            self._fail(_Stale())
+        elif self._ending or (self._headers_done and self._until_close and reason is None):
+            self._complete()
+        else:
+            why = f": {reason}" if reason else ""
+            message = f"The connection to the upstream was lost{why}."
+            self._fail(UpstreamError(message, code="upstream_cut", retryable=True))
+
+    # --- httptools callbacks ---
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers_size += len(name) + len(value)
+        if self._headers_size > HEADERS_MAX:
+            self._refuse(UpstreamError(f"The upstream sent more than {HEADERS_MAX} bytes of headers."))
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if self._headers_done or status < 200:
+            self._headers = {}
+            return  # 100 Continue and the like, or bytes after the reply
+        self._headers_done = True
+        chunked = self._headers.get("transfer-encoding", "").lower().endswith("chunked")
+        self._until_close = not chunked and "content-length" not in self._headers
+        try:
+            self._receiver.started(status, self._headers)
+        except UpstreamError as error:
+            self._refuse(error)
+
+    def on_body(self, body: bytes) -> None:
+        if not self._finished:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._headers_done:
+            # A second reply that nobody asked for: the connection is out of step.
+            self._keep_alive = not self._finished and self._parser.should_keep_alive()
+            self._finished = True
+
+    def _refuse(self, error: UpstreamError) -> None:
+        """The parser turns what its callbacks raise into an error of its own."""
+        self._refused = error
+        raise error
+
+    # --- What the receiver says ---
+
+    def pause(self) -> None:
+        if self._connection is not None:
+            self._paused = True
+            self._connection.pause(True)
+
+    def resume(self) -> None:
+        if self._connection is not None:
+            self._paused = False
+            self._last_read = self._loop.time()
+            self._connection.pause(False)
+
+    def expect_end(self) -> None:
+        if self._ending:
+            return
+        self._ending = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._complete)
+
+    # --- The end ---
+
     def _hand_on(self) -> None:
-        if self._body and self._receiver is not None:
-            chunk = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._body = []
-            try:
-                self._receiver.data(chunk)
-            except UpstreamError as error:
-                self._fail(error)
+        if not self._body or self._done.done():
+            return
+        chunk = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        try:
+            self._receiver.data(chunk)
+        except UpstreamError as error:
+            self._fail(error)
 
     def _complete(self) -> None:
-        if self._done is not None and not self._done.done():
+        if not self._done.done():
             self._done.set_result(None)
 
     def _fail(self, error: Exception) -> None:
-        if self._done is not None and not self._done.done():
+        if self._finished or self._ending:
+            self._complete()  # the reply was whole: what follows it is nobody's concern
+        if not self._done.done():
             self._done.set_exception(error)
 
     def _watch(self) -> None:
@@ -247,61 +304,105 @@ class Connection(asyncio.Protocol):
 
 
 class HttpClient:
-    """Requests to one origin."""
+    """Requests to one origin.  Raises ``ValueError`` for a URL or a file of certificates that cannot be used."""
 
-    def __init__(self, base_url: str, timeouts: Timeouts) -> None:
+    def __init__(self, base_url: str, timeouts: Timeouts, *, ca_file: str | None = None) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"'{base_url}' is no http or https URL")
+        if not base_url.isascii() or not base_url.isprintable() or " " in base_url:
+            raise ValueError(f"'{base_url}' has characters that a URL cannot have")
         self.base_url = base_url.rstrip("/")
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._path = parts.path.rstrip("/")
+        self._query = f"?{parts.query}" if parts.query else ""
         self._netloc = parts.netloc.rpartition("@")[2]
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = _tls(ca_file) if parts.scheme == "https" else None
         self._timeouts = timeouts
         self._idle: list[Connection] = []
+        self._closed = False
 
-    async def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes, receiver: Receiver) -> None:
+    async def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        receiver: Receiver,
+        timeouts: Timeouts | None = None,
+    ) -> None:
         """One exchange, on a kept connection where there is one.  Raises ``UpstreamError``."""
         request = self._encode(method, path, headers, body)
-        while True:
-            connection = self._idle.pop() if self._idle else await self._connect()
-            receiver.flow = connection
+        limits = timeouts or self._timeouts
+        kept = self._kept()
+        if kept is not None:
             try:
-                await connection.exchange(request, receiver)
+                return await self._exchange(kept, request, receiver, limits)
             except _Stale:
-                continue
-            if connection.reusable and len(self._idle) < POOL_MAX:
-                connection.rest()
-                self._idle.append(connection)
-            else:
-                connection.abort()
-            return
+                pass  # closed by the other side while it lay idle: once more, on a fresh one
+        return await self._exchange(await self._connect(limits), request, receiver, limits)
+
+    async def _exchange(self, connection: Connection, request: bytes, receiver: Receiver, limits: Timeouts) -> None:
+        reusable = await Exchange(connection, receiver, limits).run(request)
+        if reusable and not self._closed and len(self._idle) < POOL_MAX:
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    def _kept(self) -> Connection | None:
+        """The connection used last that still stands."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+        return None
 
     def _encode(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        lines = [f"{method} {self._path}{path} HTTP/1.1", f"host: {self._netloc}"]
+        lines = [f"{method} {self._path}{path}{self._query} HTTP/1.1", f"host: {self._netloc}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         lines += [f"content-length: {len(body)}", "", ""]
-        return "\r\n".join(lines).encode("latin-1") + body
+        return "\r\n".join(lines).encode("ascii") + body
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, limits: Timeouts) -> Connection:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._timeouts.connect_seconds):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self._timeouts), self._host, self._port, ssl=self._tls
-                )
+            async with asyncio.timeout(limits.connect_seconds):
+                _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
         except TimeoutError:
-            message = f"No connection to {self.base_url} within {self._timeouts.connect_seconds:g} seconds."
+            message = f"No connection to {self.base_url} within {limits.connect_seconds:g} seconds."
             raise UpstreamError(message, status=504, code="upstream_timeout", retryable=True) from None
-        except OSError as error:
-            message = f"Cannot connect to {self.base_url}: {error.strerror or error}."
-            raise UpstreamError(message, status=502, code="upstream_unreachable", retryable=True) from None
+        except ssl.SSLError as error:
+            raise UpstreamError(self._tls_failure(error), status=502, code="upstream_unreachable") from None
+        except (OSError, UnicodeError) as error:  # the resolver says UnicodeError for a name that can be none
+            what = getattr(error, "strerror", None) or error
+            message = f"Cannot connect to {self.base_url}: {what}."
+            retryable = isinstance(error, OSError)
+            raise UpstreamError(message, status=502, code="upstream_unreachable", retryable=retryable) from None
         return connection
+
+    def _tls_failure(self, error: ssl.SSLError) -> str:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return (
+                f"The certificate of {self.base_url} is not trusted: {error.verify_message}. "
+                "Name the file of its authority with `ca_file`."
+            )
+        return f"No TLS connection to {self.base_url}: {error.reason or error}."
 
     def close(self) -> None:
         """Closes idle connections; busy ones end with their exchange."""
+        self._closed = True
         for connection in self._idle:
             connection.abort()
         self._idle.clear()
+
+
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    """The system's authorities, and one more."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise ValueError(f"'{ca_file}' is no file of certificates: {error.strerror or error}") from None
+    return context
