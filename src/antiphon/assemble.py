@@ -37,7 +37,7 @@ class Server:
         self.clock = SystemClock()
         self.instance = secrets.token_hex(8)
         self.catalog = _catalog(config, self.clock, self.instance)
-        self.store = SqliteStore(config.database_path())
+        self.store = _store(config)
         self.fetcher = Fetcher(
             allowed_hosts=config.fetch_allowed_hosts,
             max_bytes=config.fetch_max_bytes,
@@ -103,6 +103,14 @@ def _pick(config: Config, kind: type[S]) -> S:
     if "limits" in names:
         values["limits"] = Limits(config.model_calls_max, config.tool_seconds)
     return kind(**values)
+
+
+def _store(config: Config) -> SqliteStore:
+    path = config.database_path()
+    try:
+        return SqliteStore(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"database: cannot open {path}: {error}.") from None
 
 
 def _check_exposure(config: Config) -> None:

@@ -40,13 +40,10 @@ def serve(config_path: Path | None, **given: Any) -> None:
     try:
         config = load(config_path, os.environ, given)
         logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-        listener = _listen(config)
-        server = Server(config)
+        with _listen(config) as listener:
+            run(config, Server(config), listener)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"database: {error}") from None
-    run(config, server, listener)
 
 
 def _listen(config: Config) -> socket.socket:
@@ -56,6 +53,7 @@ def _listen(config: Config) -> socket.socket:
     try:
         listener.bind((config.host, config.port))
     except OSError as error:
+        listener.close()
         message = f"port: cannot listen on {config.host}:{config.port}: {error.strerror}; choose another with --port."
         raise ConfigError(message) from None
     return listener

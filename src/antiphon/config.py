@@ -3,7 +3,6 @@
 Sources, the later one wins: defaults, the TOML file, the environment, the command line.
 """
 
-import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -179,7 +178,7 @@ def load(path: Path | None, environment: Mapping[str, str], given: Mapping[str, 
     if unknown is not None:
         raise ConfigError(f"{unknown}: there is no such setting.")
     config = Config(**{name: _convert(name, value) for name, value in values.items()})
-    return _with_keys(config)
+    return _with_keys(config, environment)
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -215,11 +214,11 @@ def _pair(name: str, entry: str) -> tuple[str, str]:
     return left, right
 
 
-def _with_keys(config: Config) -> Config:
+def _with_keys(config: Config, environment: Mapping[str, str]) -> Config:
     """Each upstream's key, from the place that it names."""
     for upstream in config.upstreams:
         if upstream.key_env is not None:
-            upstream.key = os.environ.get(upstream.key_env)
+            upstream.key = environment.get(upstream.key_env)
             if upstream.key is None:
                 raise ConfigError(f"upstreams: the variable {upstream.key_env} for {upstream.url} is not set.")
         upstream.key = upstream.key or config.upstream_key

@@ -52,8 +52,11 @@ class SqliteStore:
         self._pins: Counter[Parent] = Counter()
         if path is not None:
             _create_private(path)
-        self._writing = _connect(":memory:" if path is None else str(path))
-        _migrate(self._writing)
+        try:
+            self._writing = _connect(":memory:" if path is None else str(path))
+            _migrate(self._writing)
+        except apsw.Error as error:
+            raise ValueError(str(error)) from None
         self._reading = self._writing if path is None else _connect(str(path))
         # In memory there is one connection, which the writer's thread and the loop then take in turns.
         self._read_gate = self._gate if path is None else threading.RLock()

@@ -1,0 +1,91 @@
+"""The command line: a wrong setting stops the start with one sentence; the announcement says how to call."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from antiphon import announce
+from antiphon.cli import main
+from antiphon.config import fields, option
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CliRunner:
+    monkeypatch.setenv("ANTIPHON_DATABASE", str(tmp_path / "antiphon.db"))
+    return CliRunner()
+
+
+def test_every_setting_is_an_option(runner: CliRunner) -> None:
+    told = runner.invoke(main, ["serve", "--help"], terminal_width=200).output
+
+    assert [name for name in fields() if f"{option(name)} " not in told and f"{option(name)} /" not in told] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--port", "x"], "Error: port: "),
+        (["--host", "0.0.0.0"], "Error: api_keys: "),
+        (["--alias", "nonsense"], "Error: aliases: "),
+        (["--upstream", "ftp://x"], "Error: upstreams: "),
+        (["--upstream", "http://127.0.0.1:8600/v1"], "Error: upstreams: "),
+        (["--upstream", "http://a/v1", "--upstream", "http://a/v1"], "Error: upstreams: "),
+        (["--database", "mysql://x"], "Error: database: "),
+        (["--database", "/dev/null/x"], "Error: database: "),
+        (["--config", "/absent.toml"], "Error: config: "),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(runner: CliRunner, arguments: list[str], told: str) -> None:
+    port = [] if "--port" in arguments or any(":8600" in part for part in arguments) else ["--port", "0"]
+
+    result = runner.invoke(main, ["serve", *port, *arguments])
+
+    assert result.exit_code == 1
+    assert result.output.startswith(told), result.output
+    assert result.output.count("\n") == 1
+
+
+def test_a_port_in_use_says_so(runner: CliRunner) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        result = runner.invoke(main, ["serve", "--port", str(port)])
+
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: port: cannot listen on 127.0.0.1:{port}: Address already in use")
+
+
+def test_a_file_that_is_no_database(runner: CliRunner, tmp_path: Path) -> None:
+    file = tmp_path / "letter.txt"
+    file.write_text("Dear database, " * 100)
+
+    result = runner.invoke(main, ["serve", "--port", "0", "--database", str(file)])
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: database: ")
+
+
+def test_the_announcement() -> None:
+    told = "\n".join(
+        announce.lines(
+            base_url="http://127.0.0.1:8600/v1",
+            models=["antiphon-demo"],
+            aliases={"*": "antiphon-demo"},
+            failures={"vllm": "Cannot connect."},
+            keys=False,
+        )
+    )
+
+    for part in (
+        "antiphon-demo",
+        "every other name -> antiphon-demo",
+        "vllm: Cannot connect.",
+        "curl http://127.0.0.1:8600/v1/responses",
+        "OPENAI_BASE_URL=http://127.0.0.1:8600/v1",
+        "Ready on http://127.0.0.1:8600/v1",
+    ):
+        assert part in told

@@ -1,0 +1,108 @@
+"""Settings: sources, order, and one sentence for each thing that is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from antiphon.config import Config, ConfigError, UpstreamConfig, default_of, describe, fields, load
+
+
+def test_defaults_need_nothing() -> None:
+    config = load(None, {}, {})
+
+    assert (config.host, config.port, config.upstreams, config.aliases) == ("127.0.0.1", 8600, [], {})
+
+
+def test_every_setting_has_a_sentence_and_a_default() -> None:
+    for field in fields().values():
+        assert describe(field).endswith(".") or describe(field).endswith("`"), field.name
+        default_of(field)
+
+
+def test_the_later_source_wins(tmp_path: Path) -> None:
+    file = tmp_path / "antiphon.toml"
+    file.write_text('port = 1\nhost = "127.0.0.2"\nretries = 5\n')
+
+    config = load(file, {"ANTIPHON_PORT": "2", "ANTIPHON_HOST": "127.0.0.3"}, {"port": "3", "host": None})
+
+    assert (config.port, config.host, config.retries) == (3, "127.0.0.3", 5)
+
+
+def test_lists_and_maps_come_from_every_source(tmp_path: Path) -> None:
+    file = tmp_path / "antiphon.toml"
+    file.write_text('[aliases]\na = "b"\n')
+    environment = {
+        "ANTIPHON_UPSTREAMS": "http://a/v1, http://b/v1",
+        "ANTIPHON_UPSTREAM_KEY": "k",
+        "ANTIPHON_MODELS": "/x.gguf",
+        "ANTIPHON_API_KEYS": "one,p=two",
+    }
+
+    config = load(file, environment, {"aliases": ("x=y", "*=z=1")})
+
+    assert config.upstreams == [UpstreamConfig(url="http://a/v1", key="k"), UpstreamConfig(url="http://b/v1", key="k")]
+    assert (config.models, config.api_keys) == (["/x.gguf"], ["one", "p=two"])
+    assert config.aliases == {"x": "y", "*": "z=1"}
+    assert load(file, {}, {}).aliases == {"a": "b"}
+    assert load(file, {"ANTIPHON_ALIASES": "c=d,e=f"}, {}).aliases == {"c": "d", "e": "f"}
+
+
+def test_an_upstreams_key_may_stand_in_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "antiphon.toml"
+    file.write_text('[[upstreams]]\nurl = "http://a/v1"\nkey_env = "SOME_KEY"\n')
+
+    assert load(file, {"SOME_KEY": "secret"}, {}).upstreams[0].key == "secret"
+    with pytest.raises(ConfigError, match="SOME_KEY"):
+        load(file, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("", None),
+        ("/tmp/a.db", Path("/tmp/a.db")),
+        ("relative.db", Path("relative.db")),
+        ("sqlite:///relative.db", Path("relative.db")),
+        ("sqlite:////tmp/a.db", Path("/tmp/a.db")),
+    ],
+)
+def test_databases_are_written_as_sqlalchemy_writes_them(text: str, path: Path | None) -> None:
+    found = Config(database=text).database_path()
+
+    assert found is not None
+    assert found == path or (path is None and found.name == "antiphon.db")
+
+
+@pytest.mark.parametrize("text", [":memory:", "sqlite://", "sqlite:///:memory:"])
+def test_memory_is_no_file(text: str) -> None:
+    assert Config(database=text).database_path() is None
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"port": "x"}, "port"),
+        ({"port": 70000}, "port"),
+        ({"aliases": ("nonsense",)}, "aliases"),
+        ({"loop": "trio"}, "loop"),
+        ({"retries": -1}, "retries"),
+        ({"colour": "red"}, "colour"),
+        ({"upstreams": [{"url": "http://a", "nme": "x"}]}, "upstreams"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_sentence(given: dict[str, object], names: str) -> None:
+    with pytest.raises(ConfigError) as wrong:
+        load(None, {}, given)
+
+    assert str(wrong.value).startswith(f"{names}: ")
+    assert str(wrong.value).endswith(".")
+    assert "\n" not in str(wrong.value)
+
+
+def test_files_that_are_no_settings(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text("port = ")
+
+    for path in (broken, tmp_path / "absent.toml"):
+        with pytest.raises(ConfigError, match="^config: "):
+            load(path, {}, {})
