@@ -170,7 +170,14 @@ def test_other_kinds_are_refused_by_their_type(content_type: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"a\0b\0c", bytes(range(256)) * 10, random.Random(1).randbytes(5000), b"\x01\x02\x03 text with controls"]
+    "body",
+    [
+        b"a" * 1000 + b"\0",
+        b"a\0b\0c",
+        bytes(range(256)) * 10,
+        random.Random(1).randbytes(5000),
+        b"\x01\x02\x03 text with controls",
+    ],
 )
 def test_binary_of_no_known_kind_is_refused(body: bytes) -> None:
     for name in (None, "a.txt", "a.bin"):
@@ -182,6 +189,8 @@ def test_binary_of_no_known_kind_is_refused(body: bytes) -> None:
 def test_an_empty_file_is_refused(body: bytes) -> None:
     with pytest.raises(NoText):
         read(body, "a.txt")
+    with pytest.raises(NoText):
+        read(body[:0], "a.pdf")
 
 
 def test_too_large_a_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +229,10 @@ def test_too_large_a_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_text_is_passed_on_as_it_is(name: str | None, content_type: str | None, kind: str) -> None:
     text = '\n# h\r\n{"a": "<b>\t\u00e4"}\n'
     assert read(text.encode(), name, content_type) == Document(text, kind, False, None)
+
+
+def test_a_stray_nul_late_in_a_text_is_left_out() -> None:
+    assert read(b"x" * 70_000 + b"\0y").text == "x" * 70_000 + "y"
 
 
 def test_text_is_cut_at_the_limit() -> None:
@@ -281,9 +294,15 @@ def test_html_without_text_says_so(page: bytes) -> None:
         read(page, "a.html")
 
 
+def test_the_charset_of_the_header_outweighs_that_of_the_page() -> None:
+    page = '<meta charset="koi8-r">\u041f\u0440\u0438'.encode("cp1251")
+    assert read(page, None, "text/html; charset=windows-1251").text == "\u041f\u0440\u0438"
+
+
 def test_html_is_cut_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(b"<p>12345</p>", "a.html", max_chars=5) == Document("12345", "html", False)
     assert read(b"<p>123456</p>", "a.html", max_chars=5) == Document("12345", "html", True)
+    assert read(b"start" + b"<p></p>" * 100 + b"end", "a.html", max_chars=10) == Document("start", "html", True)
     monkeypatch.setattr(html, "MAX_CHARS", 10)
     assert read(b"<p>1234567890", "a.html") == Document("1234567", "html", True)
 

@@ -31,7 +31,7 @@ class FetchedAttachments:
             if not data:
                 raise invalid(f"Invalid image data in '{param}': it is empty.", param, "empty_image_file")
             return url
-        data = (await self._fetch(url, param, "failed_to_download_image"))[0]
+        data = (await self._fetch(url, param, "failed_to_download_image", ("image/*",)))[0]
         kind = next((name for magic, name in _IMAGES.items() if data.startswith(magic)), "")
         if not kind:
             message = f"The file at the URL in '{param}' is no PNG, JPEG, GIF or WebP image."
@@ -55,20 +55,23 @@ class FetchedAttachments:
             raise invalid(f"Cannot read the file in '{param}': {error}", param, "invalid_file") from None
         return document.text + ("\n[The file goes on.]" if document.truncated else "")
 
-    async def _fetch(self, url: str, param: str, code: str) -> tuple[bytes, str, str | None]:
+    async def _fetch(
+        self, url: str, param: str, code: str, accept: tuple[str, ...] = ()
+    ) -> tuple[bytes, str, str | None]:
         try:
-            fetched = await self._fetcher.get(url)
+            fetched = await self._fetcher.get(url, accept=accept)
         except FetchError as error:
             raise invalid(f"Cannot fetch the URL in '{param}': {error}", param, code) from None
-        return fetched.body, fetched.content_type, fetched.filename
+        return fetched.body, fetched.content_type_header, fetched.filename
 
 
 def _parse_data_url(url: str, param: str) -> tuple[str, bytes]:
     head, comma, data = url[5:].partition(",")
     if not comma:
         raise invalid(f"Invalid data URL in '{param}'.", param, "invalid_base64_image")
-    kind = head.partition(";")[0] or "text/plain"
-    return kind, _from_base64(data, param) if head.endswith(";base64") else unquote_to_bytes(data)
+    if head.endswith(";base64"):
+        return head.removesuffix(";base64") or "text/plain", _from_base64(data, param)
+    return head or "text/plain", unquote_to_bytes(data)
 
 
 def _from_base64(text: str, param: str) -> bytes:
