@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,9 +16,11 @@ from antiphon.engine.turns import Limits
 from antiphon.fetching import Fetcher
 from antiphon.runs import recovery, running
 from antiphon.stores.sqlite import SqliteStore
+from antiphon.tools import hosted_tools
 from antiphon.upstreams.catalog import Catalog, Entry
 from antiphon.upstreams.chat_completions import ChatCompletions, Options
 from antiphon.upstreams.http import Timeouts
+from antiphon.upstreams.scripted import ScriptedUpstream
 from antiphon.web.access import Access, Key, is_loopback
 from antiphon.web.api.health import Health
 from antiphon.web.api.models import ModelList
@@ -31,7 +34,7 @@ S = TypeVar("S", running.Settings, WebSettings)
 class Server:
     """Everything of one process, put together."""
 
-    def __init__(self, config: Config, *, tools: dict[str, Tool] | None = None) -> None:
+    def __init__(self, config: Config, *, tools: Mapping[str, Tool] | None = None) -> None:
         _check_exposure(config)
         self.config = config
         self.clock = SystemClock()
@@ -40,12 +43,14 @@ class Server:
         self.store = _store(config)
         self.fetcher = Fetcher(
             allowed_hosts=config.fetch_allowed_hosts,
+            ports=config.fetch_ports,
             max_bytes=config.fetch_max_bytes,
             timeout_seconds=config.fetch_seconds,
         )
         attachments = FetchedAttachments(self.fetcher, config.document_max_chars)
+        hosted = hosted_tools(self.clock, scripted=config.scripted_tools) if tools is None else tools
         self.runs = running.Runs(
-            self.store, self.catalog, tools or {}, attachments, self.clock, _pick(config, running.Settings)
+            self.store, self.catalog, hosted, attachments, self.clock, _pick(config, running.Settings)
         )
         self.app = self._app()
         self._sweeper: asyncio.Task[None] | None = None
@@ -133,8 +138,8 @@ def _catalog(config: Config, clock: SystemClock, instance: str) -> Catalog:
 
 def _entry(upstream: UpstreamConfig, config: Config, clock: SystemClock, instance: str) -> Entry:
     parts = urlsplit(upstream.url)
-    if upstream.dialect != "chat_completions":
-        raise ConfigError(f"upstreams: '{upstream.dialect}' is no known dialect; there is 'chat_completions'.")
+    if upstream.dialect == "scripted":
+        return Entry(upstream.name or "scripted", ScriptedUpstream(), upstream.models)
     if parts.hostname and is_loopback(parts.hostname) and is_loopback(config.host) and parts.port == config.port:
         raise ConfigError(f"upstreams: {upstream.url} is this server itself; it cannot be its own upstream.")
     name = upstream.name or parts.netloc.rpartition("@")[2]
@@ -142,7 +147,7 @@ def _entry(upstream: UpstreamConfig, config: Config, clock: SystemClock, instanc
     try:
         chat = ChatCompletions(
             upstream.url, clock, name=name, key=upstream.key, timeouts=timeouts, retries=config.retries,
-            options=_options(upstream), instance=instance,
+            options=_options(upstream), instance=instance, ca_file=upstream.ca_file,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(f"upstreams: {error}.") from None

@@ -20,11 +20,20 @@ class ConfigError(Exception):
 class UpstreamConfig(msgspec.Struct, forbid_unknown_fields=True):
     """One ``[[upstreams]]`` table of the configuration file."""
 
-    url: Annotated[str, Meta(description="Base URL, with its version: `http://127.0.0.1:8000/v1`.")]
+    url: Annotated[str, Meta(description="Base URL, with its version: `http://127.0.0.1:8000/v1`.")] = ""
     name: Annotated[str, Meta(description="Its name in `NAME/model`; default: the URL's host and port.")] = ""
-    dialect: Annotated[str, Meta(description="How it is spoken to: `chat_completions`.")] = "chat_completions"
+    dialect: Annotated[
+        str,
+        Meta(
+            pattern="^(chat_completions|scripted)$",
+            description="How it is spoken to: `chat_completions`; `scripted` is a fake that echoes, without a URL.",
+        ),
+    ] = "chat_completions"
     key: Annotated[str | None, Meta(description="Its API key; better name a variable with `key_env`.")] = None
     key_env: Annotated[str | None, Meta(description="Environment variable that holds its API key.")] = None
+    ca_file: Annotated[
+        str | None, Meta(description="PEM file of certificates to trust for it besides the system's.")
+    ] = None
     models: Annotated[
         list[str], Meta(description="Model names that it serves, exact or with wildcards; empty: ask it.")
     ] = []
@@ -58,6 +67,9 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     fetch_allowed_hosts: Annotated[
         list[str], Meta(description="Private hosts or networks that URLs in requests may name.")
     ] = []
+    fetch_ports: Annotated[
+        list[int], Meta(description="Ports at which public hosts may be fetched from; none: all.")
+    ] = msgspec.field(default_factory=lambda: [80, 443])
     fetch_max_bytes: Annotated[int, Meta(ge=1, description="Largest file fetched for a request.")] = 20 << 20
     fetch_seconds: Annotated[float, Meta(gt=0, description="Longest wait for a file.")] = 20.0
     document_max_chars: Annotated[int, Meta(ge=1, description="Most text taken from one file.")] = 1_000_000
@@ -79,6 +91,9 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
         str, Meta(pattern="^(accept|refuse)$", description="`background` with `store: false`: `accept` or `refuse`.")
     ] = "accept"
     strict_tools: Annotated[bool, Meta(description="Refuse requests with any tool that cannot be run here.")] = False
+    scripted_tools: Annotated[
+        bool, Meta(description="Offer the fake hosted tool `antiphon:scripted`, for tests of clients.")
+    ] = False
     model_calls_max: Annotated[int, Meta(ge=1, description="Most model calls of one run.")] = 64
     tool_seconds: Annotated[float, Meta(gt=0, description="Longest run of one hosted tool call.")] = 300.0
     connect_seconds: Annotated[float, Meta(gt=0, description="Longest wait for a connection to an upstream.")] = 5.0
