@@ -3,6 +3,8 @@
 import asyncio
 import secrets
 from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,6 +21,8 @@ from antiphon.stores.sqlite import SqliteStore
 from antiphon.tools import hosted_tools
 from antiphon.upstreams.catalog import Catalog, Entry
 from antiphon.upstreams.chat_completions import ChatCompletions, Options
+from antiphon.upstreams.embedded import naming, sizing
+from antiphon.upstreams.embedded.upstream import Embedded
 from antiphon.upstreams.http import Timeouts
 from antiphon.upstreams.scripted import ScriptedUpstream
 from antiphon.web.access import Access, Key, is_loopback
@@ -28,7 +32,11 @@ from antiphon.web.api.responses import Responses
 from antiphon.web.app import App, Route
 from antiphon.web.settings import WebSettings
 
-S = TypeVar("S", running.Settings, WebSettings)
+S = TypeVar("S", running.Settings, WebSettings, sizing.Settings)
+
+#: The bundled model.
+DEMO_MODEL = "antiphon-demo"
+EMBEDDED = "embedded"
 
 
 class Server:
@@ -39,7 +47,9 @@ class Server:
         self.config = config
         self.clock = SystemClock()
         self.instance = secrets.token_hex(8)
-        self.catalog = _catalog(config, self.clock, self.instance)
+        #: The model that every unknown name means because it is the only one; None: the operator decided.
+        self.catch_all = _only_model(config)
+        self.catalog = _catalog(config, self.clock, self.instance, self.catch_all)
         self.store = _store(config)
         self.fetcher = Fetcher(
             allowed_hosts=config.fetch_allowed_hosts,
@@ -124,7 +134,7 @@ def _check_exposure(config: Config) -> None:
         raise ConfigError(f"api_keys: listening on {config.host} needs at least one key; give --api-key.")
 
 
-def _catalog(config: Config, clock: SystemClock, instance: str) -> Catalog:
+def _catalog(config: Config, clock: SystemClock, instance: str, catch_all: str | None) -> Catalog:
     entries = [_entry(upstream, config, clock, instance) for upstream in config.upstreams]
     names = [entry.name for entry in entries]
     double = next((name for name in names if names.count(name) > 1), None)
@@ -133,7 +143,33 @@ def _catalog(config: Config, clock: SystemClock, instance: str) -> Catalog:
     aliases = dict(config.aliases)
     for upstream in config.upstreams:
         aliases |= upstream.aliases
+    if catch_all is not None:
+        aliases["*"] = catch_all
+    # Last: a configured upstream that serves a model of the same name wins.
+    entries += _embedded(config, clock)
     return Catalog(entries, aliases, clock, config.models_refresh_seconds)
+
+
+def _only_model(config: Config) -> str | None:
+    """The bundled model, where there is no other: clients then need not know its name."""
+    alone = not config.upstreams and not config.models and "*" not in config.aliases
+    return DEMO_MODEL if alone and _bundled(config) else None
+
+
+def _bundled(config: Config) -> dict[str, Path]:
+    """The file of the bundled model under its name, where it is offered and there."""
+    file = Path(str(resources.files("antiphon") / "models" / f"{DEMO_MODEL}.gguf"))
+    return {DEMO_MODEL: file} if config.demo_model and file.is_file() else {}
+
+
+def _embedded(config: Config, clock: SystemClock) -> list[Entry]:
+    try:
+        files = naming.named(config.models)
+    except ValueError as error:
+        raise ConfigError(f"models: {error}") from None
+    files = _bundled(config) | files
+    timeouts = Timeouts(config.connect_seconds, config.first_byte_seconds, config.idle_seconds)
+    return [Entry(EMBEDDED, Embedded(files, clock, _pick(config, sizing.Settings), timeouts))] if files else []
 
 
 def _entry(upstream: UpstreamConfig, config: Config, clock: SystemClock, instance: str) -> Entry:

@@ -96,6 +96,16 @@ def _our_items(pair: Pair) -> None:
             pair[document][union]["anyOf"].append(_ours("id", "status"))
 
 
+def _our_tools(pair: Pair) -> None:
+    for document, path in (
+        (OPENAI, ("Tool",)),
+        (OPENAI, ("ToolChoiceParam",)),
+        (OPENRESPONSES, ("Tool",)),
+        (OPENRESPONSES, ("ResponseResource", "properties", "tool_choice")),
+    ):
+        _also_branch(document, path, _ours(), pair)
+
+
 def _empty_lists(pair: Pair) -> None:
     for schema in pair[OPENAI].values():
         names = schema.get("properties", {})
@@ -384,6 +394,13 @@ KNOWN_SPECIFICATION_ERRORS: tuple[SpecificationError, ...] = (
         "Our own types, prefixed as Open Responses asks of extensions; no document can know them.",
         "admitted with id, type and status",
         _our_items,
+    ),
+    SpecificationError(
+        "both",
+        "tools named antiphon:*",
+        "As for items.",
+        "admitted as tools and as tool choices",
+        _our_tools,
     ),
     SpecificationError(
         "both",

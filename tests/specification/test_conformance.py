@@ -88,6 +88,7 @@ WITNESSES: dict[str, tuple[str, str, Any]] = {
         {"type": "response.reasoning_text.delta", **DELTA},
     ),
     "items named antiphon:*": ("openresponses", "ItemField", OURS),
+    "tools named antiphon:*": ("openresponses", "Tool", {"type": "antiphon:note", "anything": [1]}),
     "events named antiphon:*": ("openai", "AntiphonEvent", {"type": "antiphon:note", "sequence_number": 3}),
     "ReasoningBody.content, ReasoningBody.encrypted_content, Message.phase": (
         "openresponses",

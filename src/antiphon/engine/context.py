@@ -37,6 +37,18 @@ def check_pairs(items: Sequence[ContextItem]) -> None:
             raise invalid(f"No tool output found for function call {call_id}.", "input", None)
 
 
+def without_cut_calls(items: Sequence[ContextItem]) -> list[ContextItem]:
+    """The items without calls that were cut off: no client may run one, so that none has an output."""
+    answered = {(ANSWERS[item.view.kind], item.view.call_id) for item in items if item.view.kind in ANSWERS}
+    return [
+        item
+        for item in items
+        if item.view.kind not in ANSWERS.values()
+        or item.view.status != "incomplete"
+        or (item.view.kind, item.view.call_id) in answered
+    ]
+
+
 async def readable(
     items: Sequence[ContextItem], earlier: int, capabilities: Capabilities, attachments: Attachments
 ) -> list[ContextItem]:
@@ -85,19 +97,29 @@ async def _read_part(part: Part, path: str, capabilities: Capabilities, attachme
     return Part(type="input_text", text=f'<file name="{name}">\n{text}\n</file>')
 
 
-def drop_oldest_turn(items: Sequence[ContextItem]) -> list[ContextItem] | None:
-    """The items without the oldest turn; None when only the newest is left.
+def drop_oldest_turns(items: Sequence[ContextItem], count: int = 1) -> list[ContextItem] | None:
+    """The items without the oldest ``count`` turns, or as many as there are before the newest; None for none.
 
-    A turn begins with a user's message, so a call is never parted from its output.  Instructions at the head
-    (system and developer messages) stay (reference 5.1, truncation).
+    A turn begins with a user's message.  Instructions (system and developer messages) stay, and a call is never
+    parted from its output: where a user's message stands between the two, the turn ends later (reference 5.1).
     """
-    head = [item for item in items if _is_instruction(item.view)]
-    starts = [index for index, item in enumerate(items) if _is_user(item.view)]
-    later = [index for index in starts if index > starts[0]] if starts else []
-    if not later:
-        return None
-    kept = [item for item in items[later[0] :] if not _is_instruction(item.view)]
-    return head + kept
+    later = [index for index, item in enumerate(items) if _is_user(item.view)][1:]
+    for cut in later[min(count, len(later)) - 1 :]:
+        if not _parts_a_call(items, cut):
+            return [item for item in items[:cut] if _is_instruction(item.view)] + list(items[cut:])
+    return None
+
+
+def _parts_a_call(items: Sequence[ContextItem], cut: int) -> bool:
+    """Whether an output would stay without the call that it answers."""
+    calls: set[tuple[str, str | None]] = set()
+    for item in items[cut:]:
+        kind = item.view.kind
+        if kind in ANSWERS.values():
+            calls.add((kind, item.view.call_id))
+        elif kind in ANSWERS and (ANSWERS[kind], item.view.call_id) not in calls:
+            return True
+    return False
 
 
 def _is_user(item: Item) -> bool:

@@ -75,19 +75,36 @@ class _HostedCall(NamedTuple):
 
 
 class Draft:
-    """One response in the making."""
+    """One response in the making.
 
-    def __init__(self, shell: Shell, clock: Clock, hosted: frozenset[str] = frozenset()) -> None:
+    ``hosted`` are the functions that this server answers, ``allowed`` those that may be called at all (None: any),
+    and unless ``parallel`` one model call asks for one call at the most (reference 5.1, 5.3).
+    """
+
+    def __init__(
+        self,
+        shell: Shell,
+        clock: Clock,
+        hosted: frozenset[str] = frozenset(),
+        *,
+        allowed: frozenset[str] | None = None,
+        parallel: bool = True,
+    ) -> None:
         self.shell = shell
         self.fold = Fold()
         self.opened = False
         self._clock = clock
         self._hosted = hosted
+        self._allowed = allowed
+        self._parallel = parallel
         self._number = 0
         self._events: list[Event] = []
         self._part: _OpenPart | None = None
         self._calls: dict[int, _OpenCall] = {}
         self._hosted_calls: dict[int, _HostedCall] = {}
+        #: Calls of this model call that take no more pieces: whole already, or not to be made at all.
+        self._deaf: set[int] = set()
+        self._called = False
         self._grow: dict[type, Callable[..., None]] = {
             TextDelta: self._grow_text,
             RefusalDelta: self._grow_refusal,
@@ -112,7 +129,8 @@ class Draft:
         if item.type == "function_call":
             place = Place(item.id, index)
             name = msgspec.json.decode(item.fixed["name"], type=str)
-            self._calls[-index] = _OpenCall(name, item, place, DeltaTemplate(f"{ARGUMENTS}.delta", place))
+            # No upstream uses negative keys: a model call that follows begins its own calls.
+            self._calls[-1 - index] = _OpenCall(name, item, place, DeltaTemplate(f"{ARGUMENTS}.delta", place))
         elif item.parts:
             part = item.parts[-1]
             kind = next(kind for kind in (TEXT, REFUSAL, REASONING) if kind.part_type == part.kind)
@@ -123,31 +141,44 @@ class Draft:
     def open(self) -> list[Event]:
         """The first events; none when they were made before."""
         if not self.opened:
-            self.opened = True
-            first = "queued" if self.shell.background else "in_progress"
-            self._lifecycle("response.created", first)
-            if self.shell.background:
-                self._lifecycle("response.queued", first)
-            self._lifecycle("response.in_progress", "in_progress")
+            self._open()
         return self._take()
+
+    def _open(self) -> None:
+        self.opened = True
+        first = "queued" if self.shell.background else "in_progress"
+        self._lifecycle("response.created", first)
+        if self.shell.background:
+            self._lifecycle("response.queued", first)
+        self._lifecycle("response.in_progress", "in_progress")
 
     def apply(self, deltas: Sequence[Delta]) -> list[Event]:
         """What one read of the upstream said, as events."""
-        events = [] if self.opened else self.open()
+        if not self.opened:
+            self._open()
         for delta in deltas:
             self._grow[type(delta)](delta)
-        return events + self._take() if events else self._take()
+        return self._take()
 
     def end_turn(self, *, cut: bool) -> list[Event]:
         """Closes what the model call left open; ``cut``: the model was stopped in the middle (length, filter)."""
+        last = len(self.fold.items) - 1
         self._close_part("incomplete" if cut else "completed")
-        for key in list(self._calls):
-            self._close_call(key, "incomplete" if cut and not _is_json(self._calls[key].item) else "completed")
+        for key, call in list(self._calls.items()):
+            # Of several open calls only the last was cut; an incomplete item is the last one (reference 6).
+            broken = cut and call.place.output_index == last and not _is_object(call.item)
+            self._close_call(key, "incomplete" if broken else "completed")
+        self._deaf.clear()
+        self._called = False
         return self._take()
+
+    def quiet(self, items: int) -> bool:
+        """Whether nothing was said since there were so many items."""
+        return len(self.fold.items) == items and not self._hosted_calls
 
     def hosted_calls(self) -> list[ToolCall]:
         """Calls of hosted tools that the last model call asked for, each told once."""
-        calls = [ToolCall("", call.name, "".join(call.pieces)) for call in self._hosted_calls.values()]
+        calls = [ToolCall("", call.name, "".join(call.pieces) or "{}") for call in self._hosted_calls.values()]
         self._hosted_calls.clear()
         return calls
 
@@ -159,9 +190,10 @@ class Draft:
         return self._take()
 
     def progress_hosted(self, item_id: str, suffix: str) -> list[Event]:
-        """A hosted call tells how far it is: ``response.<type>.<suffix>``."""
+        """A hosted call tells how far it is: ``response.<type>.<suffix>``; our own types stand alone (decision 7)."""
         index, item = self._find(item_id)
-        self._emit(placed(f"response.{item.type}.{suffix}", self._number, Place(item_id, index)))
+        name = f"{item.type}.{suffix}" if ":" in item.type else f"response.{item.type}.{suffix}"
+        self._emit(placed(name, self._number, Place(item_id, index)))
         return self._take()
 
     def close_hosted(self, item_id: str, members: Mapping[str, object], status: str) -> list[Event]:
@@ -173,11 +205,13 @@ class Draft:
 
     def abandon(self) -> list[Event]:
         """The run ends early: whatever is open is closed as incomplete."""
-        events = self.end_turn(cut=True)
+        self._close_part("incomplete")
+        for key, call in list(self._calls.items()):
+            self._close_call(key, "completed" if _is_object(call.item) else "incomplete")
         for item in self.fold.items:
             if item.body is None:
                 self._done(item, "incomplete")
-        return events + self._take()
+        return self._take()
 
     def end(self, outcome: Outcome) -> tuple[Event, bytes]:
         """The terminal event, and the final Response that stands in it."""
@@ -191,6 +225,8 @@ class Draft:
     # --- Text that grows ---
 
     def _grow_text(self, delta: TextDelta) -> None:
+        if not delta.text and delta.logprobs is None:
+            return
         slot = self._slot(TEXT)
         slot.part.pieces.append(delta.text)
         if delta.logprobs is None:
@@ -200,14 +236,16 @@ class Draft:
             self._emit(slot.template.event_with_logprobs(self._number, delta.text, delta.logprobs))
 
     def _grow_refusal(self, delta: RefusalDelta) -> None:
-        self._grow_plain(self._slot(REFUSAL), delta.text)
+        self._grow_plain(REFUSAL, delta.text)
 
     def _grow_reasoning(self, delta: ReasoningDelta) -> None:
-        self._grow_plain(self._slot(REASONING), delta.text)
+        self._grow_plain(REASONING, delta.text)
 
-    def _grow_plain(self, slot: _OpenPart, text: str) -> None:
-        slot.part.pieces.append(text)
-        self._emit(slot.template.event(self._number, text))
+    def _grow_plain(self, kind: Kind, text: str) -> None:
+        if text:
+            slot = self._slot(kind)
+            slot.part.pieces.append(text)
+            self._emit(slot.template.event(self._number, text))
 
     def _slot(self, kind: Kind) -> _OpenPart:
         if self._part is not None and self._part.kind is kind:
@@ -249,6 +287,8 @@ class Draft:
     # --- Calls ---
 
     def _grow_call(self, delta: CallDelta) -> None:
+        if delta.key in self._deaf:
+            return
         if delta.key in self._hosted_calls:
             self._hosted_calls[delta.key].pieces.append(delta.arguments)
             return
@@ -257,10 +297,20 @@ class Draft:
             call.item.pieces.append(delta.arguments)
             self._emit(call.template.event(self._number, delta.arguments))
 
+    def _may_open(self, name: str) -> bool:
+        """A call beyond what the request allows is not made (reference 5.3: suppressed)."""
+        if self._allowed is not None and name not in self._allowed:
+            return False
+        return self._parallel or not self._called
+
     def _open_call(self, delta: CallDelta) -> _OpenCall | None:
+        name = delta.name or ""
+        if not self._may_open(name):
+            self._deaf.add(delta.key)
+            return None
+        self._called = True
         self._close_part("completed")
         self._close_whole_calls()
-        name = delta.name or ""
         if name in self._hosted:
             self._hosted_calls[delta.key] = _HostedCall(name, [delta.arguments])
             return None
@@ -275,8 +325,9 @@ class Draft:
     def _close_whole_calls(self) -> None:
         """Items are streamed one after another; a call whose pieces still come interleaved stays open."""
         for key, call in list(self._calls.items()):
-            if _is_json(call.item):
+            if _is_object(call.item):
                 self._close_call(key, "completed")
+                self._deaf.add(key)
 
     def _close_call(self, key: int, status: str) -> None:
         call = self._calls.pop(key)
@@ -284,9 +335,10 @@ class Draft:
             # No arguments at all: clients parse the string, and the empty one is no JSON.
             call.item.pieces.append("{}")
             self._emit(call.template.event(self._number, "{}"))
-        arguments = encode("".join(call.item.pieces))
-        members = {"arguments": arguments, "name": encode(call.name)}
-        self._emit(placed(f"{ARGUMENTS}.done", self._number, call.place, **members))
+        if call.item.pieces:
+            arguments = encode("".join(call.item.pieces))
+            members = {"arguments": arguments, "name": encode(call.name)}
+            self._emit(placed(f"{ARGUMENTS}.done", self._number, call.place, **members))
         self._done(call.item, status)
 
     # --- Items and numbers ---
@@ -318,9 +370,9 @@ class Draft:
         return events
 
 
-def _is_json(item: FoldedItem) -> bool:
+def _is_object(item: FoldedItem) -> bool:
+    """Whether the arguments are whole: after a JSON object nothing can follow, after ``1`` a ``2`` can."""
     try:
-        msgspec.json.decode("".join(item.pieces))
-    except msgspec.DecodeError:
+        return isinstance(msgspec.json.decode("".join(item.pieces)), dict)
+    except (msgspec.DecodeError, RecursionError):
         return False
-    return True

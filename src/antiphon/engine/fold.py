@@ -103,7 +103,8 @@ class Fold:
 
     def _item_added(self, event: Mapping[str, Any]) -> None:
         item = event["item"]
-        fixed = {name: encode(value) for name, value in item.items() if name not in _NOT_FIXED}
+        grown = _GROWN.get(item["type"], ())
+        fixed = {name: encode(value) for name, value in item.items() if name not in (*_HEAD, *grown)}
         self.add_item(item["type"], item["id"], fixed)
 
     def _item_done(self, event: Mapping[str, Any]) -> None:
@@ -122,7 +123,9 @@ class Fold:
         self.items[event["output_index"]].pieces.append(event["delta"])
 
 
-_NOT_FIXED = frozenset({"id", "type", "status", "content", "arguments", "summary"})
+_HEAD = ("id", "type", "status")
+#: Members that events make grow, by the item's type; every other is fixed from the start.
+_GROWN = {"message": ("content",), "reasoning": ("summary", "content"), "function_call": ("arguments",)}
 
 _HANDLERS: dict[str, Callable[[Fold, Mapping[str, Any]], None]] = {
     "response.created": Fold._lifecycle,

@@ -10,7 +10,7 @@ import msgspec
 from antiphon.engine.ports import Clock, ContextItem, Store, StoredItem
 from antiphon.protocol.decoding import decode
 from antiphon.protocol.errors import bad_choice, invalid, item_not_found, missing
-from antiphon.protocol.items import ID_PREFIXES, Item, Part, decode_object, text_of_raw
+from antiphon.protocol.items import ANSWERS, ID_PREFIXES, Item, Part, decode_object
 
 encode = msgspec.json.encode
 
@@ -22,6 +22,21 @@ ROLES = ("assistant", "system", "developer", "user")
 _INPUT_PARTS = ("input_text", "input_image", "input_file")
 _PARTS = {"assistant": ("output_text", "refusal", "input_text"), "output": _INPUT_PARTS}
 _NULL = (b"", b"null")
+STATUSES = ("in_progress", "completed", "incomplete")
+#: What items of these types must have; all of it is a string but for ``output``.
+_REQUIRED = {
+    "function_call": ("call_id", "name", "arguments"),
+    "custom_tool_call": ("call_id", "name", "input"),
+    "function_call_output": ("call_id",),
+    "custom_tool_call_output": ("call_id",),
+    "compaction": ("encrypted_content",),
+}
+#: What lists show of parts and items where clients leave it out (reference 6.2, 6.3; clients 1.16).
+_PART_DEFAULTS = {
+    "output_text": {"annotations": msgspec.Raw(b"[]"), "logprobs": msgspec.Raw(b"[]")},
+    "input_image": {"detail": msgspec.Raw(b'"auto"')},
+}
+_ITEM_DEFAULTS = {"reasoning": {"summary": msgspec.Raw(b"[]")}}
 
 
 class Taken(ContextItem):
@@ -46,18 +61,20 @@ async def take(raw: msgspec.Raw, project: str, store: Store, clock: Clock) -> li
 
 def _from_string(raw: msgspec.Raw, clock: Clock) -> Taken:
     content = b'[{"type":"input_text","text":%b}]' % bytes(raw)
-    return _message(clock.new_id("msg_"), "user", content, {})
+    return _message(Item(id=clock.new_id("msg_"), role="user", content=msgspec.Raw(content)), {})
 
 
-def _message(item_id: str, role: str, content: bytes, others: Mapping[str, msgspec.Raw]) -> Taken:
-    rest = b"".join(b',"%b":%b' % (name.encode(), bytes(value)) for name, value in others.items())
-    body = b'{"id":%b,"type":"message","status":"completed","role":"%b","content":%b%b}' % (
-        encode(item_id),
-        role.encode(),
-        content,
+def _message(view: Item, others: Mapping[str, msgspec.Raw]) -> Taken:
+    view.type, view.status = "message", view.status or "completed"
+    rest = b"".join(b",%b:%b" % (encode(name), bytes(value)) for name, value in others.items())
+    body = b'{"id":%b,"type":"message","status":%b,"role":%b,"content":%b%b}' % (
+        encode(view.id),
+        encode(view.status),
+        encode(view.role),
+        bytes(view.content),
         rest,
     )
-    return Taken(Item(type="message", id=item_id, role=role, content=msgspec.Raw(content)), body)
+    return Taken(view, body)
 
 
 async def _take_one(data: bytes, path: str, project: str, store: Store, clock: Clock) -> Taken:
@@ -88,16 +105,36 @@ def _take_message(view: Item, data: bytes, path: str, clock: Clock) -> Taken:
     raw = bytes(view.content)
     if raw in _NULL:
         raise missing(f"{path}.content")
+    if view.status is not None and view.status not in STATUSES:
+        raise bad_choice(f"{path}.status", view.status, STATUSES)
     part_types = _PARTS.get(view.role, _INPUT_PARTS)
     if raw[:1] == b'"':
         extra = b',"annotations":[],"logprobs":[]' if view.role == "assistant" else b""
         content = b'[{"type":"%b","text":%b%b}]' % (part_types[0].encode(), raw, extra)
     else:
-        check_parts(decode(_parts, raw, f"{path}.content"), part_types, f"{path}.content")
-        content = raw
+        content = _whole_parts(raw, part_types, f"{path}.content")
+    view.content = msgspec.Raw(content)
+    view.id = view.id or clock.new_id("msg_")
     members = decode_object(data)
-    others = {name: value for name, value in members.items() if name not in ("id", "type", "status", "role", "content")}
-    return _message(view.id or clock.new_id("msg_"), view.role, content, others)
+    return _message(view, {name: value for name, value in members.items() if name not in _HEAD})
+
+
+_HEAD = ("id", "type", "status", "role", "content")
+
+
+def _whole_parts(raw: bytes, allowed: tuple[str, ...], path: str) -> bytes:
+    """The checked parts with the defaults that clients leave out; as they came where nothing is missing."""
+    parts = decode(_parts, raw, path)
+    check_parts(parts, allowed, path)
+    if not any(part.type in _PART_DEFAULTS for part in parts):
+        return raw
+    members = msgspec.json.decode(raw, type=list[dict[str, msgspec.Raw]])
+    return encode([_filled(part, _PART_DEFAULTS.get(view.type)) for view, part in zip(parts, members, strict=True)])
+
+
+def _filled(members: dict[str, msgspec.Raw], defaults: Mapping[str, msgspec.Raw] | None) -> dict[str, msgspec.Raw]:
+    absent = {name: value for name, value in (defaults or {}).items() if bytes(members.get(name, b"")) in _NULL}
+    return members | absent
 
 
 def check_parts(parts: list[Part], allowed: tuple[str, ...], path: str) -> None:
@@ -117,34 +154,35 @@ def check_parts(parts: list[Part], allowed: tuple[str, ...], path: str) -> None:
 
 
 def _check(view: Item, kind: str, path: str) -> None:
-    if kind == "function_call":
-        for name in ("call_id", "name", "arguments"):
-            if getattr(view, name) is None:
-                raise missing(f"{path}.{name}")
-    elif kind in ("function_call_output", "custom_tool_call_output"):
-        if view.call_id is None:
-            raise missing(f"{path}.call_id")
+    for name in _REQUIRED.get(kind, ()):
+        value = getattr(view, name)
+        if value is None:
+            raise missing(f"{path}.{name}")
+        if not isinstance(value, str):
+            text = f"Invalid type for '{path}.{name}': expected a string."
+            raise invalid(text, f"{path}.{name}", "invalid_type")
+    if kind in ANSWERS:
         if bytes(view.output) in _NULL:
             raise missing(f"{path}.output")
-        _check_output(view, path)
+        _check_output(view, f"{path}.output")
 
 
 def _check_output(view: Item, path: str) -> None:
-    if bytes(view.output)[:1] not in (b'"', b"["):
-        text = f"Invalid type for '{path}.output': expected one of a string or an array of content parts."
-        raise invalid(text, f"{path}.output", "invalid_type")
-    parts = text_of_raw(view.output)
-    if not isinstance(parts, str):
-        check_parts(parts, _INPUT_PARTS, f"{path}.output")
+    raw = bytes(view.output)
+    if raw[:1] == b"[":
+        view.output = msgspec.Raw(_whole_parts(raw, _INPUT_PARTS, path))
+    elif raw[:1] != b'"':
+        text = f"Invalid type for '{path}': expected one of a string or an array of content parts."
+        raise invalid(text, path, "invalid_type")
 
 
 def _with_id(view: Item, data: bytes, fresh: str) -> Taken:
-    """The same bytes with an id and a status in front, where they had none."""
-    if view.id and view.status:
-        return Taken(view, data)
+    """The same members, with an id, a status and the defaults of its type where it had none."""
     members = decode_object(data)
     view.id = view.id or fresh
     view.status = view.status or "completed"
-    head = {"id": msgspec.Raw(encode(view.id)), "type": msgspec.Raw(encode(view.kind))}
-    status = {"status": msgspec.Raw(encode(view.status))}
-    return Taken(view, encode({**head, **{k: v for k, v in members.items() if k not in ("id", "status")}, **status}))
+    whole = {"id": msgspec.Raw(encode(view.id)), "type": msgspec.Raw(encode(view.kind)), **members}
+    whole |= {"id": msgspec.Raw(encode(view.id)), "status": msgspec.Raw(encode(view.status))}
+    if view.kind in ANSWERS:
+        whole["output"] = view.output
+    return Taken(view, encode(_filled(whole, _ITEM_DEFAULTS.get(view.kind))))

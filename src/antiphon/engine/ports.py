@@ -13,6 +13,7 @@ from antiphon.protocol.items import Item
 from antiphon.protocol.requests import CreateResponse, Page
 from antiphon.protocol.responses import Outcome, Shell, Usage
 from antiphon.protocol.tools import Tool as ToolDeclaration
+from antiphon.protocol.tools import ToolChoice
 
 # --- What an upstream says -------------------------------------------------------------------------------------
 
@@ -87,6 +88,8 @@ class ModelRequest(msgspec.Struct):
     items: Sequence["ContextItem"]
     tools: Sequence[ToolDeclaration]
     request: CreateResponse
+    #: ``tool_choice`` in terms of the functions in ``tools``.
+    choice: ToolChoice = ToolChoice()
     force_choice: bool = True
 
 

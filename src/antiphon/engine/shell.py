@@ -67,6 +67,11 @@ def _text(request: CreateResponse) -> bytes:
     members = msgspec.json.decode(request.raw_text, type=dict[str, msgspec.Raw])
     if request.text.format is None:
         members["format"] = msgspec.Raw(b'{"type":"text"}')
+    elif request.text.format.type == "json_schema":
+        form = msgspec.json.decode(members["format"], type=dict[str, msgspec.Raw])
+        form = {"description": msgspec.Raw(_NOTHING), **form}
+        form["strict"] = msgspec.Raw(b"true" if request.text.format.strict else b"false")
+        members["format"] = msgspec.Raw(encode(form))
     if request.text.verbosity is None:
         members["verbosity"] = msgspec.Raw(b'"medium"')
     return encode(members)

@@ -63,6 +63,8 @@ class Turns:
         self._items = list(plan.items)
         self._usage: Usage | None = None
         self._hosted_calls = 0
+        #: Whether a tool was run that is not read-only: then the whole must not be tried again unasked.
+        self.had_effects = False
 
     async def run(self) -> Outcome:
         """Runs to the end.  Raises ``UpstreamError`` when the model's side fails."""
@@ -84,20 +86,30 @@ class Turns:
         return Outcome("failed", error=ResponseError("server_error", message), usage=self._usage)
 
     async def _model_turn(self, *, first: bool) -> Stop:
-        """One model call; with ``truncation: auto`` again without the oldest turn while the window is full."""
+        """One model call; with ``truncation: auto`` again without the oldest turns while the window is full.
+
+        Each time twice as many go, so that a long conversation costs few calls.
+        """
         plan = self._plan
+        before = len(self._draft.fold.items)
+        dropped = 1
         while True:
             # A forced choice is forced once: a hosted loop would never end otherwise (reference 5.3).
-            asked = ModelRequest(plan.route.model, self._items, plan.toolbox.visible, plan.request, first)
+            box = plan.toolbox
+            asked = ModelRequest(plan.route.model, self._items, box.visible, plan.request, box.choice, first)
             try:
                 return await plan.route.upstream.run(asked, self._feed)
             except UpstreamError as error:
-                if error.code != "context_length_exceeded" or plan.request.truncation != "auto":
+                full = error.code == "context_length_exceeded" and self._draft.quiet(before)
+                if not full or plan.request.truncation != "auto":
                     raise
-                shorter = context.drop_oldest_turn(self._items)
+                shorter = context.drop_oldest_turns(self._items, dropped)
                 if shorter is None:
                     raise
                 self._items = shorter
+                dropped *= 2
+            finally:
+                self._feed.on_pressure(_nothing, _nothing)  # its connection may serve another run from here on
 
     def _count(self, stop: Stop, seen: int) -> None:
         usage = stop.usage or self._estimate(seen)
@@ -134,6 +146,7 @@ class Turns:
         self._publish(draft.open_hosted(tool.item_type, call.item_id, tool.opened(call)))
         result = await self._journal.begin(call)
         if result is None:
+            self.had_effects = self.had_effects or not tool.read_only
             result = await self._call(call, hosted)
             await self._journal.complete(call, result)
         status = "completed" if result.completed else "failed"
@@ -152,6 +165,10 @@ class Turns:
         except TimeoutError:
             text = f"The tool did not answer within {self._plan.limits.tool_seconds:g} seconds."
             return ToolResult({"error": text}, text, completed=False)
+
+
+def _nothing() -> None:
+    """There is no source to pause between two model calls."""
 
 
 _INCOMPLETE: Mapping[str, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}

@@ -24,17 +24,35 @@ _NAMES = {
     "null": "null",
 }
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_skip = msgspec.json.Decoder(msgspec.Raw).decode
+
+#: Brackets in a body from which on its nesting is looked at, and the levels that must be left above it: parts of a
+#: request come back inside Responses, events and lists, which are read again.
+BRACKETS_MAX, LEVELS_SPARE = 500, 100
 
 
-def members_of(body: bytes) -> dict[str, msgspec.Raw]:
-    """The top-level members of a JSON object; anything else is a 400."""
+def members_of(body: bytes) -> tuple[bytes, dict[str, msgspec.Raw]]:
+    """The body on one line, and the top-level members of its object; anything else is a 400.
+
+    One line, since parts of the body are spliced into events, whose frames end where a line ends.
+    """
     try:
-        return _decode_members(body)
+        if not body.isascii():
+            body.decode()  # what is skipped is not checked by the parser
+        if body.count(b"[") + body.count(b"{") > BRACKETS_MAX:
+            _skip(b"[" * LEVELS_SPARE + body + b"]" * LEVELS_SPARE)
+        members = _decode_members(body)
+        if b"\n" in body or b"\r" in body:
+            body = msgspec.json.format(body, indent=-1)
+            members = _decode_members(body)
     except msgspec.ValidationError:
         raise invalid("Invalid type for request body: expected a JSON object.", None, "invalid_type") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        raise ApiError(400, "We could not parse the JSON body of your request: it is nested too deeply.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         message = f"We could not parse the JSON body of your request: {error}."
         raise ApiError(400, message) from None
+    return body, members
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", data: bytes | msgspec.Raw, path: str = "") -> T:
@@ -67,7 +85,7 @@ def _expected(names: str) -> str:
 def _join(path: str, *rest: str | None) -> str:
     joined = path
     for piece in rest:
-        clean = (piece or "").removeprefix("$")
+        clean = (piece or "").removeprefix("$").replace("[...]", "")  # the parser does not tell keys
         joined += clean if clean.startswith((".", "[")) or not joined or not clean else "." + clean
     return joined.removeprefix(".")
 
@@ -95,4 +113,6 @@ def shorter(param: str, value: str | None, limit: int) -> None:
 
 
 def _plain(number: float) -> str:
+    if abs(number) >= 10**18:
+        return f"{number:g}"
     return str(int(number)) if number == int(number) else str(number)

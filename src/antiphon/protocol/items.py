@@ -4,6 +4,8 @@ An item travels as its JSON bytes; ``Item`` is the view that translators and che
 Fields that we do not know stay in the bytes, unharmed.
 """
 
+from typing import Any
+
 import msgspec
 
 NOTHING = msgspec.Raw()
@@ -34,9 +36,10 @@ class Item(msgspec.Struct):
     call_id: str | None = None
     name: str | None = None
     namespace: str | None = None
-    arguments: str | None = None
+    #: A string where a function is called, an object in some items of hosted tools.
+    arguments: Any = None
     output: msgspec.Raw = NOTHING
-    input: str | None = None
+    input: Any = None
     summary: msgspec.Raw = NOTHING
     encrypted_content: str | None = None
     phase: str | None = None

@@ -4,6 +4,7 @@
 Must not know what is stored or which models exist.  Shapes: responses-api reference, section 5.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -27,7 +28,9 @@ SUMMARIES = ("auto", "concise", "detailed")
 VERBOSITIES = ("low", "medium", "high")
 TRUNCATIONS = ("auto", "disabled")
 SERVICE_TIERS = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")
+RETENTIONS = ("in_memory", "24h", "in-memory")
 INPUT_CHARS_MAX = 10_485_760
+_WHOLE = re.compile(r"-?[0-9]{1,30}")
 
 #: Parameters of sibling APIs, and what this API calls the same thing (design decision 4).
 SIBLINGS = {
@@ -40,6 +43,14 @@ SIBLINGS = {
     "n": None,
     "stop": None,
     "seed": None,
+}
+
+
+#: Documented parameters that would change what the model says, and that this server does not have: leaving them out
+#: would answer another question than the one that was asked.
+UNSERVED = {
+    "prompt": "This server does not keep prompt templates; send 'instructions' and 'input'.",
+    "moderation": "This server does not moderate.",
 }
 
 
@@ -128,11 +139,12 @@ class CreateResponse(msgspec.Struct, kw_only=True):
 _DERIVED = {"unknown", "declared", "choice", "raw_reasoning", "raw_text"}
 _KNOWN = {field.name for field in msgspec.structs.fields(CreateResponse)} - _DERIVED
 _create = msgspec.json.Decoder(CreateResponse)
+_string = msgspec.json.Decoder(str)
 
 
 def read_create(body: bytes) -> CreateResponse:
     """The checked request.  Raises ``ApiError`` 400 naming the first parameter that is wrong."""
-    members = members_of(body)
+    body, members = members_of(body)
     unknown = {name: value for name, value in members.items() if name not in _KNOWN}
     _refuse_siblings(unknown)
     if unknown.keys() & _DERIVED:
@@ -144,14 +156,18 @@ def read_create(body: bytes) -> CreateResponse:
     _check_numbers(request)
     _check_names(request)
     _check_text(request)
-    _check_conflicts(request)
     request.declared = read_tools(request.tools)
     request.choice = read_choice(request.tool_choice, request.declared)
+    _check_conflicts(request)
     return request
 
 
 def _refuse_siblings(unknown: dict[str, msgspec.Raw]) -> None:
-    for name in unknown:
+    for name, value in unknown.items():
+        if bytes(value) == b"null":
+            continue
+        if name in UNSERVED:
+            raise invalid(f"Unsupported parameter: '{name}'. {UNSERVED[name]}", name, "unsupported_parameter")
         if name in SIBLINGS:
             instead = SIBLINGS[name]
             hint = f" In the Responses API, this parameter has moved to '{instead}'." if instead else ""
@@ -175,6 +191,7 @@ def _check_names(request: CreateResponse) -> None:
     for param, name, choices in (
         ("truncation", request.truncation, TRUNCATIONS),
         ("service_tier", request.service_tier, SERVICE_TIERS),
+        ("prompt_cache_retention", request.prompt_cache_retention, RETENTIONS),
     ):
         if name is not None and name not in choices:
             raise bad_choice(param, name, choices)
@@ -255,7 +272,7 @@ def _check_input(request: CreateResponse) -> None:
             raise missing("input")
     elif data[:1] == b'"':
         if len(data) > INPUT_CHARS_MAX:
-            shorter("input", msgspec.json.decode(data, type=str), INPUT_CHARS_MAX)
+            shorter("input", decode(_string, data, "input"), INPUT_CHARS_MAX)
     elif data[:1] != b"[":
         text = "Invalid type for 'input': expected one of a string or an array of input items."
         raise invalid(text, "input", "invalid_type")
@@ -298,11 +315,12 @@ def whole_number(query: dict[str, list[str]], name: str) -> int | None:
     text = _last(query, name)
     if text is None:
         return None
-    if not text.lstrip("-").isascii() or not text.lstrip("-").isdigit():
-        raise invalid(
-            f"Invalid type for '{name}': expected an integer, but got '{text}' instead.", name, "invalid_type"
-        )
-    return int(text)
+    if _WHOLE.fullmatch(text) is None:
+        message = f"Invalid type for '{name}': expected an integer, but got '{text[:40]}' instead."
+        raise invalid(message, name, "invalid_type")
+    number = int(text)
+    within(name, number, -(2**62), 2**62, whole=True)  # what the store can compare
+    return number
 
 
 def truth(query: dict[str, list[str]], name: str) -> bool:

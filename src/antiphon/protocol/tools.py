@@ -130,7 +130,9 @@ def _read_allowed(data: bytes, tools: list[Tool]) -> ToolChoice:
     for index, named in enumerate(allowed.tools):
         _check_declared(named, tools, f"tool_choice.tools[{index}]")
     names = tuple(named.name or named.type for named in allowed.tools)
-    return ToolChoice(allowed.mode, "allowed_tools", names, data)
+    # The mode is optional in requests and not in Responses (reference 5.3).
+    members = {"mode": msgspec.Raw(b'"auto"'), **decode_object(data)}
+    return ToolChoice(allowed.mode, "allowed_tools", names, msgspec.json.encode(members))
 
 
 def _check_required(mode: str, tools: list[Tool]) -> None:

@@ -5,11 +5,18 @@
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from antiphon.engine.ports import Batch, Store
 from antiphon.protocol.events import TERMINAL_TYPES, Event
+from antiphon.protocol.responses import TERMINAL
+
+logger = logging.getLogger("antiphon.runs")
+
+#: Events handed to a reader that catches up, before it is asked whether it has room for more.
+EVENTS_MAX = 256
 
 
 class Reader(Protocol):
@@ -18,8 +25,8 @@ class Reader(Protocol):
     def write(self, events: list[Event]) -> None:
         """Takes events, in order; those that it has already had are passed over.  Never waits."""
 
-    def end(self) -> None:
-        """Nothing follows."""
+    def end(self, *, whole: bool) -> None:
+        """Nothing follows.  Not ``whole``: the run has no terminal event, so the reader's stream must look broken."""
 
     @property
     def behind(self) -> bool:
@@ -33,8 +40,10 @@ class LiveLog:
         self._reader: Reader | None = None
         self._kept: list[Event] = []
         self._ended = False
+        self.whole = False
 
     def publish(self, events: list[Event]) -> None:
+        self.whole = events[-1].type in TERMINAL_TYPES
         if self._reader is not None:
             self._reader.write(events)
         else:
@@ -43,7 +52,7 @@ class LiveLog:
     def end(self) -> None:
         self._ended = True
         if self._reader is not None:
-            self._reader.end()
+            self._reader.end(whole=self.whole)
 
     def attach(self, reader: Reader) -> None:
         """Hands over what was kept; from here on the reader is pushed to."""
@@ -52,7 +61,7 @@ class LiveLog:
         if kept:
             reader.write(kept)
         if self._ended:
-            reader.end()
+            reader.end(whole=self.whole)
 
 
 class DurableLog:
@@ -67,6 +76,9 @@ class DurableLog:
         self.pending: list[Event] = []
         self.durable = -1
         self.ended = False
+        self.whole = False
+        #: Told when events could not be written; they are pending again.
+        self.on_lost: Callable[[], None] | None = None
         self._wake = wake
         self._readers: dict[Reader, asyncio.Future[None]] = {}
 
@@ -91,7 +103,14 @@ class DurableLog:
             if reader.behind:
                 self._let_go(reader)
         if events[-1].type in TERMINAL_TYPES:
+            self.whole = True
             self.end()
+
+    def lost(self, events: list[Event]) -> None:
+        """The events could not be written: the end of the run will try again, since no number may be missing."""
+        self.pending[:0] = events
+        if self.on_lost is not None:
+            self.on_lost()
 
     def end(self) -> None:
         """The run is over; whoever still follows is told."""
@@ -134,15 +153,22 @@ async def follow(store: Store, log: DurableLog | None, project: str, response: s
         await reader.ready()
         durable_before = log.durable if log is not None else None
         events = await store.events(project, response, reader.last)
-        if events:
-            reader.write(events)
-            if events[-1].type in TERMINAL_TYPES:
-                break
-        elif log is None or (log.ended and durable_before == log.durable):
-            break
+        for start in range(0, len(events), EVENTS_MAX):
+            await reader.ready()
+            reader.write(events[start : start + EVENTS_MAX])
+        if events and events[-1].type in TERMINAL_TYPES:
+            return reader.end(whole=True)
+        if not events and log is None:
+            return reader.end(whole=await _is_over(store, project, response))
         if log is not None:
+            if not events and log.ended and durable_before == log.durable:
+                return reader.end(whole=log.whole)
             await log.live(reader, reader.last)
-    reader.end()
+
+
+async def _is_over(store: Store, project: str, response: str) -> bool:
+    stored = await store.read(project, response)
+    return stored is not None and stored.outcome.status in TERMINAL
 
 
 class Flusher:
@@ -164,20 +190,46 @@ class Flusher:
     def _start(self) -> None:
         self._timer = None
         self._flushing = asyncio.get_running_loop().create_task(self._flush())
+        self._flushing.add_done_callback(_told)
 
     async def _flush(self) -> None:
-        logs, self._waiting = self._waiting, []
+        logs = [log for log in self._waiting if log.pending]  # a run that ended meanwhile wrote the rest itself
+        self._waiting = []
         batches = [log.take() for log in logs]
+        written = False
         try:
-            await self._store.append(batches)
+            if batches:
+                await self._store.append(batches)
+            written = True
         finally:
             self._flushing = None
-        for log, batch in zip(logs, batches, strict=True):
-            log.committed(batch.events)
-        if self._waiting and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._tick_seconds, self._start)
+            for log, batch in zip(logs, batches, strict=True):
+                if written:
+                    log.committed(batch.events)
+                else:
+                    log.lost(batch.events)
+            if self._waiting and self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(self._tick_seconds, self._start)
 
     async def settle(self) -> None:
         """Waits for a flush under way."""
         if self._flushing is not None:
             await asyncio.wait([self._flushing])
+
+    async def close(self) -> None:
+        """Writes what is pending; from here on nothing is to be published."""
+        while self._waiting or self._flushing is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._flushing is None:
+                self._start()
+            assert self._flushing is not None
+            await asyncio.wait([self._flushing])
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _told(flushing: "asyncio.Task[None]") -> None:
+    if not flushing.cancelled() and flushing.exception() is not None:
+        logger.error("events could not be written", exc_info=flushing.exception())

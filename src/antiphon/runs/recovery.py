@@ -7,6 +7,8 @@ Must not know of tasks or readers.
 import asyncio
 import logging
 
+import msgspec
+
 from antiphon.engine.draft import Draft
 from antiphon.engine.ports import Batch, Clock, Record, Store, Unfinished
 from antiphon.protocol.responses import Outcome, ResponseError
@@ -16,19 +18,27 @@ logger = logging.getLogger("antiphon.runs")
 _MESSAGE = "The server was restarted while it was working on this response."
 
 
-async def recover(store: Store, clock: Clock, keep_seconds: int) -> int:
-    """Ends every run that has no owner any more; how many there were."""
+async def recover(store: Store, clock: Clock, keep_seconds: int, unstored_seconds: int = 600) -> int:
+    """Ends every run that has no owner any more; how many there were.
+
+    ``unstored_seconds``: how long those are kept that were created with ``store: false``.
+    """
     left = await store.unfinished()
     for run in left:
-        await _fail(store, clock, run, keep_seconds)
+        await _fail(store, clock, run, keep_seconds, unstored_seconds)
     return len(left)
 
 
-async def _fail(store: Store, clock: Clock, run: Unfinished, keep_seconds: int) -> None:
+class _Echo(msgspec.Struct):
+    store: bool
+
+
+async def _fail(store: Store, clock: Clock, run: Unfinished, keep_seconds: int, unstored_seconds: int) -> None:
     stored = await store.read(run.project, run.response)
     if stored is None:
         return
     draft = Draft.resume(stored.shell, clock, await store.events(run.project, run.response, -1))
+    kept = msgspec.json.decode(stored.snapshot(), type=_Echo).store
     outcome = Outcome("failed", error=ResponseError("server_error", _MESSAGE))
     events = [*draft.open(), *draft.abandon()]
     terminal, _ = draft.end(outcome)
@@ -41,7 +51,8 @@ async def _fail(store: Store, clock: Clock, run: Unfinished, keep_seconds: int) 
         output=draft.output(),
         request=stored.request,
         streamed=stored.streamed,
-        expires_at=int(clock.now()) + keep_seconds,
+        expires_at=int(clock.now()) + (keep_seconds if kept else unstored_seconds),
+        stored=kept,
     )
     await store.finish(record, Batch(run.project, run.response, [*events, terminal]))
     logger.warning("response %s was cut by a restart and is now failed", run.response)

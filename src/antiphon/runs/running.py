@@ -22,19 +22,31 @@ from antiphon.engine.ports import (
     Parent,
     Record,
     Store,
+    Stored,
     Tool,
     ToolCall,
     ToolResult,
     UpstreamError,
 )
 from antiphon.engine.turns import Limits, Plan, Turns
-from antiphon.protocol.errors import ApiError, invalid, response_not_found
+from antiphon.protocol.errors import ApiError, invalid, response_not_found, unavailable
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import CreateResponse, require_model
 from antiphon.protocol.responses import Outcome, ResponseError
 from antiphon.runs.log import DurableLog, Flusher, Follower, LiveLog, follow
 
 logger = logging.getLogger("antiphon.runs")
+
+#: Waiting does not help against these (reference 10).
+QUOTA_CODES = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+    }
+)
 
 #: Request members that the Response does not repeat; they are stored beside it.
 _NOT_ECHOED = ("include",)
@@ -81,25 +93,36 @@ class Run:
         self.cancelled = False
         self.done = asyncio.get_running_loop().create_future()
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._broken: Exception | None = None
+        self.broken: Exception | None = None
         self._pause: Callable[[], None] | None = None
         self._resume: Callable[[], None] | None = None
         self._held = False
+        self._stopping = False
+        #: Set when its task runs; a task that is cancelled before would never come to its end.
+        self.started = False
+        #: Set when its end is being written: from here on nothing stops it.
+        self.finishing = False
         self.task: asyncio.Task[None] | None = None
 
     # --- The feed: an ordinary call down to the client's socket ---
 
     def __call__(self, deltas: Sequence[Delta]) -> None:
         """What an upstream read.  What goes wrong here fails the run and stops the upstream."""
-        if self._broken is not None:
+        if self.broken is not None:
             return
         try:
             self.publish(self.draft.apply(deltas))
         except Exception as error:  # noqa: BLE001 - the run's boundary: raised again in its task
-            self._broken = error
-            self.stop()
+            self.break_off(error)
+
+    def break_off(self, error: Exception) -> None:
+        """Fails the run; the first reason counts.  Its task may be the one that runs now, so it is stopped later."""
+        self.broken = self.broken or error
+        asyncio.get_running_loop().call_soon(self.stop)
 
     def on_pressure(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        if self._held and self._resume is not None:
+            self._resume()  # a source that is let go must not stay paused
         self._pause, self._resume = pause, resume
         if self._held:
             pause()
@@ -123,11 +146,18 @@ class Run:
             self._open()
 
     def check(self) -> None:
-        """Raises what went wrong in the feed."""
-        if self._broken is not None:
-            raise self._broken
+        """Raises what went wrong in the feed, or that the run is to stop."""
+        if self._stopping:
+            raise asyncio.CancelledError
+        if self.broken is not None:
+            raise self.broken
 
     # --- Its life, seen from outside ---
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anybody may have seen an event of it."""
+        return self._opened.done()
 
     async def opened(self) -> None:
         """Returns with the first event.  Raises ``ApiError`` when the run failed before it."""
@@ -148,8 +178,9 @@ class Run:
         self.stop()
 
     def stop(self) -> None:
-        """Ends the task where it stands."""
-        if self.task is not None:
+        """Ends the task where it stands, unless it is past stopping."""
+        self._stopping = True
+        if self.task is not None and self.started and not self.finishing:
             self.task.cancel()
 
     def end(self) -> None:
@@ -198,7 +229,7 @@ class Runs:
         self._settings = settings
         self._flusher = Flusher(store, settings.flush_seconds)
         self._background: dict[tuple[str, str], Run] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._alive: set[Run] = set()
 
     async def create(self, project: str, request: CreateResponse) -> Run:
         """Checks what a request refers to and starts it.  Raises ``ApiError``."""
@@ -215,17 +246,20 @@ class Runs:
         except BaseException:
             self._release(before.parent)
             raise
+        if request.background:
+            self._release(before.parent)  # its place is written
         self._start(run)
         return run
 
     async def _prepare(self, project: str, request: CreateResponse, name: str, before: Context) -> Run:
         route = await self._models.route(name)
         taken = await intake.take(request.input, project, self._store, self._clock)
-        items = [*context.view(before.bodies), *taken]
+        earlier = context.without_cut_calls(context.view(before.bodies))
+        items = [*earlier, *taken]
         context.check_pairs(items)
         box = toolbox.sort(request, self._tools, strict=self._settings.strict_tools)
         takes = route.upstream.capabilities(route.model)
-        items = await context.readable(items, len(before.bodies), takes, self._attachments)
+        items = await context.readable(items, len(earlier), takes, self._attachments)
         items = toolbox.recall(items, self._tools)
         plan = Plan(request, route, items, box, self._settings.limits)
         response_id = self._clock.new_id("resp_")
@@ -233,42 +267,60 @@ class Runs:
         log: LiveLog | DurableLog = LiveLog()
         if request.background:
             log = DurableLog(project, response_id, self._flusher.wake)
-        run = Run(project, plan, Draft(echo, self._clock, frozenset(box.hosted)), before.parent, log)
-        run.warnings = [*request.unknown, *request.without_effect(), *box.left_out]
+        draft = Draft(
+            echo,
+            self._clock,
+            frozenset(box.hosted),
+            allowed=box.allowed,
+            parallel=request.parallel_tool_calls is not False,
+        )
+        run = Run(project, plan, draft, before.parent, log)
+        if isinstance(log, DurableLog):
+            log.on_lost = lambda: run.break_off(OSError("events of the run could not be written"))
+        unseen = toolbox.unseen(taken, self._tools)
+        run.warnings = [*request.unknown, *request.without_effect(), *box.left_out, *unseen]
         run.input = taken
         return run
 
     def _start(self, run: Run) -> None:
         run.task = asyncio.get_running_loop().create_task(self._execute(run))
-        self._tasks.add(run.task)
-        run.task.add_done_callback(self._tasks.discard)
+        run.task.add_done_callback(lambda _: self._ended(run))
+        self._alive.add(run)
         if run.plan.request.background:
             self._background[run.project, run.draft.shell.id] = run
+
+    def _ended(self, run: Run) -> None:
+        """Whatever became of the task, nobody is left waiting and nothing pinned."""
+        self._alive.discard(run)
+        if run.plan.request.background:
+            self._background.pop((run.project, run.draft.shell.id), None)
+        else:
+            self._release(run.parent)
+        run.end()
 
     # --- The run's task ---
 
     async def _execute(self, run: Run) -> None:
         """The boundary: everything that ends a run ends here."""
+        run.started = True
         opener = self._opener(run)
         try:
             outcome = await self._outcome(run)
+            run.finishing = True
             if outcome is not None:
                 await self._finish(run, outcome)
         except Exception:
             logger.exception("run %s could not be finished", run.draft.shell.id)
-            run.failure = run.failure or ApiError(500, "The response could not be stored.", type="server_error")
+            self._finish_unstored(run)
         finally:
             opener.cancel()
-            self._background.pop((run.project, run.draft.shell.id), None)
-            if not run.plan.request.background:
-                self._release(run.parent)
-            run.end()
 
     def _opener(self, run: Run) -> asyncio.TimerHandle:
         """The first events leave when the upstream accepts, or after a while anyway; at once in the background."""
-        wait = 0 if run.plan.request.background else self._settings.first_event_seconds
+        if run.plan.request.background:
+            run.publish(run.draft.open())
+        wait, streamed = self._settings.first_event_seconds, run.plan.request.stream
         loop = asyncio.get_running_loop()
-        streamed = run.plan.request.stream or run.plan.request.background
         return loop.call_later(wait, lambda: run.publish(run.draft.open()) if streamed else None)
 
     async def _outcome(self, run: Run) -> Outcome | None:
@@ -276,38 +328,48 @@ class Runs:
         journal = self._journal(run)
         turns = Turns(run.plan, run.draft, run, run.publish, self._clock, journal)
         try:
+            run.check()
             outcome = await turns.run()
             run.check()
             return outcome
         except asyncio.CancelledError:
-            if run.cancelled:
-                return Outcome("cancelled") if run.plan.request.background else None
-            return self._broken(run) if run._broken is not None else None
+            return self._stopped(run)
         except UpstreamError as error:
-            run.failure = as_api_error(error)
-            if not run.draft.opened:
-                return None
-            return Outcome("failed", error=ResponseError(error.code, error.message))
-        except Exception:
-            logger.exception("run %s failed", run.draft.shell.id)
-            return self._broken(run)
+            failure = as_api_error(error)
+            if turns.had_effects:
+                failure.headers = (("x-should-retry", "false"),)
+            return self._failed(run, failure, ResponseError(error.code, error.message))
+        except Exception as error:  # noqa: BLE001 - the run's boundary
+            run.break_off(error)
+            return self._stopped(run)
+
+    def _stopped(self, run: Run) -> Outcome | None:
+        """The run was stopped: by its client, by a bug, or because the server stops."""
+        if run.cancelled:
+            return Outcome("cancelled") if run.plan.request.background else None
+        if run.broken is None:
+            run.failure = unavailable("The server is stopping.")
+            return None
+        logger.error("run %s failed", run.draft.shell.id, exc_info=run.broken)
+        message = "The server had an error while processing your request."
+        failure = ApiError(500, message, type="server_error", code="server_error")
+        return self._failed(run, failure, ResponseError("server_error", message))
+
+    def _failed(self, run: Run, failure: ApiError, error: ResponseError) -> Outcome | None:
+        """A failure before the first event is an HTTP error and leaves nothing; later the response is a failed one."""
+        run.failure = failure
+        if not run.has_begun and not run.plan.request.background:
+            return None
+        return Outcome("failed", error=error)
 
     def _journal(self, run: Run) -> Journal:
         return StoreJournal(self._store, run) if run.plan.request.background else NoJournal()
 
-    def _broken(self, run: Run) -> Outcome:
-        message = "The server had an error while processing your request."
-        if run._broken is not None:
-            logger.error("run %s failed in its feed", run.draft.shell.id, exc_info=run._broken)
-        run.failure = ApiError(500, message, type="server_error", code="server_error")
-        return Outcome("failed", error=ResponseError("server_error", message))
-
     async def _finish(self, run: Run, outcome: Outcome) -> None:
         """Stores the response, then lets the terminal event out: nothing acknowledged is ever lost."""
+        run.publish(run.draft.open())
         if outcome.status in ("failed", "cancelled"):
             run.publish(run.draft.abandon())
-        elif not run.draft.opened:
-            run.publish(run.draft.open())
         terminal, snapshot = run.draft.end(outcome)
         if isinstance(run.log, DurableLog):
             await self._finish_background(run, run.log, outcome, terminal)
@@ -317,7 +379,16 @@ class Runs:
             run.publish([terminal])
         run.result = snapshot
 
+    def _finish_unstored(self, run: Run) -> None:
+        """The end could not be written: who follows live is told so; a background run is settled at the next start."""
+        message = "The response could not be stored."
+        run.failure = ApiError(500, message, type="server_error", code="server_error")
+        if isinstance(run.log, LiveLog) and not run.log.whole:
+            terminal, _ = run.draft.end(Outcome("failed", error=ResponseError("server_error", message)))
+            run.publish([terminal])
+
     async def _finish_background(self, run: Run, log: DurableLog, outcome: Outcome, terminal: Event) -> None:
+        await self._flusher.settle()  # what was made first is written first
         log.publish([terminal])
         batch = log.take()
         await self._store.finish(self._record(run, outcome, self._expiry(run)), batch)
@@ -361,6 +432,14 @@ class Runs:
         following = follow(self._store, self._log(project, response), project, response, reader)
         return asyncio.get_running_loop().create_task(following)
 
+    async def read(self, project: str, response: str) -> Stored | None:
+        """A response as it stands; None where there is none.  What the store holds as queued may be running here."""
+        stored = await self._store.read(project, response)
+        run = self._background.get((project, response))
+        if stored is None or stored.outcome.status != "queued" or run is None or not run.draft.opened:
+            return stored
+        return stored._replace(outcome=Outcome("in_progress"))
+
     async def cancel(self, project: str, response: str) -> bytes:
         """Ends a background run.  Cancelling twice returns the same Response (reference 4.4)."""
         run = self._background.get((project, response))
@@ -385,11 +464,12 @@ class Runs:
 
     async def close(self) -> None:
         """Ends every run; foreground ones leave nothing, background ones are settled at the next start."""
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        await self._flusher.settle()
+        tasks = []
+        for run in list(self._alive):
+            run.stop()
+            tasks.append(run.task)
+        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
+        await self._flusher.close()
 
 
 def as_api_error(error: UpstreamError) -> ApiError:
@@ -401,8 +481,9 @@ def as_api_error(error: UpstreamError) -> ApiError:
     if status < 500 and status != 429:
         status = status if status in (400, 404, 413, 415, 422) else 400
         return ApiError(status, error.message, code=error.code, param=error.param)
-    kind = "rate_limit_error" if status == 429 else "server_error"
-    headers = [("x-should-retry", "true")]
+    spent = error.code in QUOTA_CODES
+    kind = "server_error" if status != 429 else "insufficient_quota" if spent else "rate_limit_error"
+    headers = [("x-should-retry", "false" if spent else "true")]
     if error.retry_after_seconds is not None:
         headers.append(("retry-after", str(max(1, round(error.retry_after_seconds)))))
     return ApiError(status, error.message, type=kind, code=error.code, headers=tuple(headers))

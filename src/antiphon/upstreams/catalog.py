@@ -16,6 +16,9 @@ from antiphon.protocol.errors import ApiError, model_not_found
 
 logger = logging.getLogger("antiphon.upstreams")
 
+#: An upstream that was down is not asked for its models more often than this.
+ASK_AGAIN_SECONDS = 1.0
+
 
 class Entry(msgspec.Struct):
     """An upstream under its name.  ``models``: exact names or patterns; empty means what discovery finds."""
@@ -35,7 +38,7 @@ class Catalog:
         self._aliases = dict(aliases)
         self._clock = clock
         self._refresh_seconds = refresh_seconds
-        self._found: dict[str, list[ModelInfo]] = {}
+        self._found: dict[str, dict[str, ModelInfo]] = {}
         self._failures: dict[str, str] = {}
         self._asked_at: float | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -56,8 +59,11 @@ class Catalog:
     async def route(self, name: str) -> Route:
         found = self._find(name)
         if found is None:
-            await self.refresh(only_if_old=self._asked_at is not None and not self._failures)
-            found = self._find(name)
+            await self.refresh(only_after_seconds=self._refresh_seconds)
+            found = self._find(name) or self._catch_all(name)
+        if found is None and self._failures:
+            await self.refresh(only_after_seconds=ASK_AGAIN_SECONDS)  # what was down may be back
+            found = self._find(name) or self._catch_all(name)
         if found is None and self._failures:
             # The model may be at an upstream that is down: that is no reason to say that it does not exist.
             what = "; ".join(self._failures.values())
@@ -70,26 +76,32 @@ class Catalog:
         return found
 
     def _find(self, name: str) -> Route | None:
-        target = self._aliases.get(name, name)
-        return self._find_exact(target) or (self._find_exact(self._aliases["*"]) if "*" in self._aliases else None)
-
-    def _find_exact(self, name: str) -> Route | None:
+        name = self._aliases.get(name, name)
+        prefixed = self._find_prefixed(name)
         for entry in self._entries:
-            if self._serves(entry, name):
+            # A pattern for every name does not take `upstream/model` from the upstream that it means.
+            if self._serves(entry, name, exactly=prefixed is not None):
                 return Route(entry.upstream, name)
-        prefix, slash, rest = name.partition("/")
+        return prefixed
+
+    def _find_prefixed(self, name: str) -> Route | None:
         for entry in self._entries:
-            if slash and entry.name == prefix and self._serves(entry, rest):
+            rest = name.removeprefix(f"{entry.name}/")
+            if rest != name and self._serves(entry, rest):
                 return Route(entry.upstream, rest)
         return None
 
-    def _serves(self, entry: Entry, name: str) -> bool:
-        if entry.models:
-            return any(fnmatchcase(name, pattern) for pattern in entry.models)
-        return any(model.id == name for model in self._found.get(entry.name, ()))
+    def _catch_all(self, name: str) -> Route | None:
+        """``*`` is for names that nobody knows; an alias whose model is missing is no such name."""
+        return self._find("*") if "*" in self._aliases and name not in self._aliases else None
+
+    def _serves(self, entry: Entry, name: str, *, exactly: bool = False) -> bool:
+        if not entry.models:
+            return name in self._found.get(entry.name, ())
+        return name in entry.models or (not exactly and any(fnmatchcase(name, pattern) for pattern in entry.models))
 
     async def all(self) -> list[ModelInfo]:
-        await self.refresh(only_if_old=True)
+        await self.refresh(only_after_seconds=self._refresh_seconds)
         by_id: dict[str, ModelInfo] = {}
         for entry in self._entries:
             for model in self._listed(entry):
@@ -101,16 +113,15 @@ class Catalog:
         return sorted(by_id.values(), key=lambda model: model.id)
 
     def _listed(self, entry: Entry) -> list[ModelInfo]:
-        found = self._found.get(entry.name, [])
+        found = self._found.get(entry.name, {})
         if not entry.models:
-            return found
-        exact = [ModelInfo(name, 0, entry.name) for name in entry.models if not any(c in name for c in "*?[")]
-        return exact + [model for model in found if self._serves(entry, model.id)]
+            return list(found.values())
+        exact = [ModelInfo(name, 0, entry.name) for name in entry.models if name not in found and not _is_pattern(name)]
+        return exact + [model for model in found.values() if self._serves(entry, model.id)]
 
-    async def refresh(self, *, only_if_old: bool = False) -> None:
+    async def refresh(self, *, only_after_seconds: float = 0) -> None:
         """Asks every upstream for its models, all at once; callers at the same time share one look."""
-        now = self._clock.now()
-        if only_if_old and self._asked_at is not None and now - self._asked_at < self._refresh_seconds:
+        if self._asked_at is not None and self._clock.now() - self._asked_at < only_after_seconds:
             return
         if self._asking is None:
             self._asking = asyncio.get_running_loop().create_task(self._ask_all())
@@ -125,7 +136,7 @@ class Catalog:
 
     async def _ask(self, entry: Entry) -> None:
         try:
-            self._found[entry.name] = await entry.upstream.models()
+            self._found[entry.name] = {model.id: model for model in await entry.upstream.models()}
             self._failures.pop(entry.name, None)
         except UpstreamError as error:
             if entry.name not in self._failures:
@@ -134,4 +145,11 @@ class Catalog:
 
     async def close(self) -> None:
         """Closes every upstream."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
         await asyncio.gather(*(entry.upstream.close() for entry in self._entries))
+
+
+def _is_pattern(name: str) -> bool:
+    return any(character in name for character in "*?[")

@@ -188,17 +188,22 @@ class Exchange:
     def take(self, data: bytes) -> None:
         """What one read brought."""
         self._last_read = self._loop.time()
-        self._began = True
+        if not self._began:
+            self._began = True
+            self._watch()
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._keep_alive = False
             self._hand_on()
-            self._fail(self._refused or UpstreamError(f"The upstream sent a malformed reply: {error}."))
+            self._give_up(self._refused)
+            self._fail(UpstreamError(f"The upstream sent a malformed reply: {error}."))
             return
         self._hand_on()
         if self._finished:
             self._complete()
+        elif not self._headers_done:
+            self._head_grew(len(data))
 
     def lost(self, reason: Exception | None) -> None:
         """The connection is gone."""
@@ -215,9 +220,6 @@ class Exchange:
     # --- httptools callbacks ---
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers_size += len(name) + len(value)
-        if self._headers_size > HEADERS_MAX:
-            self._refuse(UpstreamError(f"The upstream sent more than {HEADERS_MAX} bytes of headers."))
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
@@ -231,7 +233,8 @@ class Exchange:
         try:
             self._receiver.started(status, self._headers)
         except UpstreamError as error:
-            self._refuse(error)
+            self._refused = error  # the parser makes an error of its own of what its callbacks raise
+            raise
 
     def on_body(self, body: bytes) -> None:
         if not self._finished:
@@ -242,11 +245,6 @@ class Exchange:
             # A second reply that nobody asked for: the connection is out of step.
             self._keep_alive = not self._finished and self._parser.should_keep_alive()
             self._finished = True
-
-    def _refuse(self, error: UpstreamError) -> None:
-        """The parser turns what its callbacks raise into an error of its own."""
-        self._refused = error
-        raise error
 
     # --- What the receiver says ---
 
@@ -279,20 +277,33 @@ class Exchange:
         try:
             self._receiver.data(chunk)
         except UpstreamError as error:
-            self._fail(error)
+            self._give_up(error)
+
+    def _head_grew(self, size: int) -> None:
+        """Counted by what was read: the parser keeps a header to itself until it is whole."""
+        self._headers_size += size
+        if self._headers_size > HEADERS_MAX:
+            self._give_up(UpstreamError(f"The upstream sent more than {HEADERS_MAX} bytes of headers."))
 
     def _complete(self) -> None:
         if not self._done.done():
             self._done.set_result(None)
 
     def _fail(self, error: Exception) -> None:
+        """What goes wrong after a whole reply is nobody's concern."""
         if self._finished or self._ending:
-            self._complete()  # the reply was whole: what follows it is nobody's concern
-        if not self._done.done():
+            self._complete()
+        else:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception | None) -> None:
+        if error is not None and not self._done.done():
             self._done.set_exception(error)
 
     def _watch(self) -> None:
-        """One timer per exchange, set anew only when it fires."""
+        """One timer per exchange, set anew only when it fires and when the reply begins."""
+        if self._timer is not None:
+            self._timer.cancel()
         limit = self._timeouts.idle_seconds if self._began else self._timeouts.first_byte_seconds
         left = self._last_read + limit - self._loop.time()
         if left > 0 or self._paused:
@@ -323,28 +334,19 @@ class HttpClient:
         self._idle: list[Connection] = []
         self._closed = False
 
-    async def send(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        receiver: Receiver,
-        timeouts: Timeouts | None = None,
-    ) -> None:
+    async def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes, receiver: Receiver) -> None:
         """One exchange, on a kept connection where there is one.  Raises ``UpstreamError``."""
         request = self._encode(method, path, headers, body)
-        limits = timeouts or self._timeouts
         kept = self._kept()
         if kept is not None:
             try:
-                return await self._exchange(kept, request, receiver, limits)
+                return await self._exchange(kept, request, receiver)
             except _Stale:
                 pass  # closed by the other side while it lay idle: once more, on a fresh one
-        return await self._exchange(await self._connect(limits), request, receiver, limits)
+        return await self._exchange(await self._connect(), request, receiver)
 
-    async def _exchange(self, connection: Connection, request: bytes, receiver: Receiver, limits: Timeouts) -> None:
-        reusable = await Exchange(connection, receiver, limits).run(request)
+    async def _exchange(self, connection: Connection, request: bytes, receiver: Receiver) -> None:
+        reusable = await Exchange(connection, receiver, self._timeouts).run(request)
         if reusable and not self._closed and len(self._idle) < POOL_MAX:
             self._idle.append(connection)
         else:
@@ -364,13 +366,13 @@ class HttpClient:
         lines += [f"content-length: {len(body)}", "", ""]
         return "\r\n".join(lines).encode("ascii") + body
 
-    async def _connect(self, limits: Timeouts) -> Connection:
+    async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(limits.connect_seconds):
+            async with asyncio.timeout(self._timeouts.connect_seconds):
                 _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
         except TimeoutError:
-            message = f"No connection to {self.base_url} within {limits.connect_seconds:g} seconds."
+            message = f"No connection to {self.base_url} within {self._timeouts.connect_seconds:g} seconds."
             raise UpstreamError(message, status=504, code="upstream_timeout", retryable=True) from None
         except ssl.SSLError as error:
             raise UpstreamError(self._tls_failure(error), status=502, code="upstream_unreachable") from None

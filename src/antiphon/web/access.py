@@ -67,7 +67,7 @@ class Access(msgspec.Struct, frozen=True):
 
     def check_origin(self, origin: str | None, host: str | None) -> None:
         """403 for a page of another origin that is not configured."""
-        if origin is not None and not self.allows(origin) and urlsplit(origin).netloc != host:
+        if origin is not None and not self.allows(origin) and _host_of(origin) != host:
             message = f"Requests from the origin '{origin}' are not allowed; add it to `cors_origins` to allow it."
             raise ApiError(403, message, code="origin_not_allowed")
 
@@ -84,6 +84,13 @@ def is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _host_name(host: str) -> str:

@@ -147,7 +147,10 @@ def _preflight(request: Request) -> Reply:
 
 
 def _error_reply(error: ApiError) -> Reply:
-    headers = tuple((name.encode(), value.encode("latin-1", "replace")) for name, value in error.headers)
+    named = dict(error.headers)
+    if error.status == 429 or error.status >= 500:
+        named.setdefault("x-should-retry", "true")  # the SDKs obey it before any rule of their own (reference 1.3)
+    headers = tuple((name.encode(), value.encode("latin-1", "replace")) for name, value in named.items())
     return Reply(error.body(), error.status, headers)
 
 

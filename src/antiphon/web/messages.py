@@ -3,14 +3,21 @@
 Must not know of routes.
 """
 
+import re
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
-from antiphon.protocol.errors import ApiError
+from antiphon.protocol.errors import ApiError, invalid
 from antiphon.web.transport import Connection, Receive, Scope, Send
 
 JSON = (b"content-type", b"application/json")
+QUERY_FIELDS_MAX = 100
+#: Names in the header of warnings, and characters of each: clients take 8 KiB of a header at the most.
+WARNINGS_MAX = 50
+WARNING_MAX = 80
+_UNPRINTABLE = re.compile(r"[^ -~]|,")
 
 
 class Reply(NamedTuple):
@@ -45,7 +52,10 @@ class Request:
         """Query parameters, each with all its values."""
         if not self._query:
             return {}
-        return parse_qs(self._query.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+        try:
+            return parse_qs(self._query.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
+        except ValueError:
+            raise invalid(f"Too many query parameters: expected at most {QUERY_FIELDS_MAX}.", None) from None
 
     def reply_headers(self) -> list[tuple[bytes, bytes]]:
         """What every reply carries (reference 1.3)."""
@@ -57,7 +67,7 @@ class Request:
             *self.cors,
         ]
         if self.warnings:
-            headers.append((b"x-antiphon-warnings", ", ".join(self.warnings).encode("ascii", "replace")))
+            headers.append((b"x-antiphon-warnings", _warnings(self.warnings)))
         return headers
 
     async def json(self, limit: int) -> bytes:
@@ -87,6 +97,14 @@ class Request:
                 raise _too_large(limit)
             if not message.get("more_body"):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _warnings(names: Sequence[str]) -> bytes:
+    """The names on one line.  They are the client's: nothing of them may end the header or overflow it."""
+    told = [_UNPRINTABLE.sub("?", name)[:WARNING_MAX] for name in names[:WARNINGS_MAX]]
+    if len(names) > WARNINGS_MAX:
+        told.append("...")
+    return ", ".join(told).encode("ascii")
 
 
 class ClientGone(Exception):

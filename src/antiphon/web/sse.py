@@ -57,6 +57,7 @@ class SseReader:
         self._written_at = self._loop.time()
         self._quiet = self._loop.call_later(keepalive_seconds, self._keep_alive)
         self._stall: asyncio.TimerHandle | None = None
+        self._unsent = 0
         self._ended = self._loop.create_future()
         connection.on_full = self._full
         connection.on_room = self._room
@@ -72,8 +73,11 @@ class SseReader:
         self._written_at = self._loop.time()
         self._connection.write(encode(events))
 
-    def end(self) -> None:
-        self._connection.write(DONE)
+    def end(self, *, whole: bool) -> None:
+        if whole:
+            self._connection.write(DONE)
+        else:
+            self._connection.drop()  # clients must see that something is missing
         self.stop()
 
     @property
@@ -98,7 +102,7 @@ class SseReader:
             self._ended.set_result(None)
 
     def _full(self) -> None:
-        self._stall = self._loop.call_later(self._stall_seconds, self._connection.drop)
+        self._watch_stall()
         if self._on_full is not None:
             self._on_full()
 
@@ -108,11 +112,24 @@ class SseReader:
         if self._on_room is not None:
             self._on_room()
 
+    def _watch_stall(self) -> None:
+        self._unsent = self._connection.unsent
+        self._stall = self._loop.call_later(self._stall_seconds, self._stalled)
+
+    def _stalled(self) -> None:
+        """A client that reads slowly is not one that does not read at all."""
+        if self._connection.unsent < self._unsent:
+            self._watch_stall()
+        else:
+            self._connection.drop()
+
     def _keep_alive(self) -> None:
         """Repeats ``response.in_progress`` with the last number: the one form that every client accepts and that
         resets Codex's timer; the comment is for proxies."""
         quiet = self._loop.time() - self._written_at
-        if quiet >= self._keepalive_seconds - 0.01 and not self.behind:
+        if self.behind:
+            quiet = 0.0  # it has enough to read
+        elif quiet >= self._keepalive_seconds - 0.01:
             self._written_at = self._loop.time()
             quiet = 0.0
             self._connection.write(_COMMENT + self._repeated())

@@ -5,12 +5,15 @@ Must not know what is sent.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, TypeAlias, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 EXTENSION = "antiphon.push"
+#: How long a connection that closes may take to tell so.
+CLOSING_SECONDS = 1.0
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -36,6 +39,9 @@ class PushProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = cast("dict[str, dict[object, object]]", {EXTENSION: self})
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """The app answers an upgrade with 426; clients try it as a matter of course, so that nothing is to warn of."""
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -66,6 +72,7 @@ class Connection:
         self._room = asyncio.Event()
         self._room.set()
         self._buffer_max = 1 << 20
+        self._ended = asyncio.Event()
         self.started = False
         self.gone = False
         self.full = False
@@ -79,6 +86,8 @@ class Connection:
         """From here on ``on_gone`` is called when the client leaves.  The request's body must have been read."""
         if self._push is not None:
             self._push.watcher = self
+            # A large body leaves reading paused, and a socket that is not read does not tell that it was closed.
+            self._push.flow.resume_reading()
             self.gone = self.gone or self._push.transport.is_closing()
         else:
             self._watching = asyncio.get_running_loop().create_task(self._await_disconnect())
@@ -91,6 +100,7 @@ class Connection:
     def lost(self) -> None:
         self.gone = True
         self._room.set()
+        self._ended.set()
         if self.on_gone is not None:
             self.on_gone()
 
@@ -122,6 +132,13 @@ class Connection:
             self._push.transport.set_write_buffer_limits(high=buffer_max)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the client to read."""
+        if self._push is not None:
+            return self._push.transport.get_write_buffer_size()
+        return sum(map(len, self._unsent))
+
     def write(self, data: bytes) -> None:
         """Never waits; what the socket does not take is kept, and ``full`` tells when that is too much."""
         if self.gone:
@@ -130,7 +147,7 @@ class Connection:
             self._push.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
             return
         self._unsent.append(data)
-        if sum(map(len, self._unsent)) > self._buffer_max:
+        if self.unsent > self._buffer_max:
             self.paused()
         if self._pumping is None:
             self._pumping = asyncio.get_running_loop().create_task(self._pump())
@@ -143,23 +160,29 @@ class Connection:
         self.resumed()
 
     async def finish(self) -> None:
-        """Ends the body."""
+        """Ends the body; of a connection that was dropped, it waits for the end."""
         if self._pumping is not None:
             await asyncio.wait([self._pumping])
-        if not self.gone:
+        if self._push is not None and self._push.transport.is_closing():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), CLOSING_SECONDS)
+        elif not self.gone:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def drop(self) -> None:
         """Closes the connection at once: the client has not read for too long."""
         if self._push is not None:
             self._push.transport.abort()
-        else:
-            self.lost()
+            return
+        if self._pumping is not None:
+            self._pumping.cancel()  # it waits for the client
+        self.lost()
 
     def release(self) -> None:
         """The request is over; the connection may serve another."""
         self.on_gone = self.on_full = self.on_room = None
         if self._push is not None:
             self._push.watcher = None
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in (self._watching, self._pumping):
+            if task is not None:
+                task.cancel()

@@ -3,13 +3,13 @@
 Must not know of HTTP or of how responses come about.
 """
 
+import asyncio
+import contextlib
 import threading
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import apsw
 import msgspec
 
 from antiphon.engine.ports import (
@@ -28,11 +28,16 @@ from antiphon.protocol.errors import invalid, previous_not_found
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page
 from antiphon.protocol.responses import Outcome, Shell
-from antiphon.stores.queries import Queries, migrations
-from antiphon.stores.sqlite import groups
-from antiphon.stores.sqlite.writer import Writer
+from antiphon.stores.queries import Queries
+from antiphon.stores.sqlite import database, operations
+from antiphon.stores.sqlite.background import SEPARATOR
+from antiphon.stores.sqlite.checkpoints import Checkpoints
+from antiphon.stores.sqlite.groups import Groups
+from antiphon.stores.sqlite.pins import Pins
+from antiphon.stores.sqlite.saving import SEGMENTS_MAX
+from antiphon.stores.sqlite.statements import Statements
+from antiphon.stores.sqlite.writer import ERASE_SECONDS, Writer
 
-PACKAGE = "antiphon.stores.sqlite"
 #: Responses removed by one transaction of the expiry.
 EXPIRE_BATCH = 200
 _CONTINUABLE = ("completed", "incomplete")
@@ -44,24 +49,51 @@ _result = msgspec.json.Decoder(tuple[dict[str, Any], str, bool])
 
 
 class SqliteStore:
-    """One file of state, or none at all (``path`` None: in memory, gone with the process)."""
+    """One file of state, or none at all (``path`` None: in memory, gone with the process).
 
-    def __init__(self, path: Path | None) -> None:
-        self._queries = Queries(PACKAGE, "queries.sql")
+    ``erase_seconds``: how long deleted content may stand in the files.  ``segments_max``: how often a line of
+    conversation may fork before it is copied.  Raises ``ValueError`` when the file cannot be used.
+    """
+
+    def __init__(
+        self, path: Path | None, *, erase_seconds: float = ERASE_SECONDS, segments_max: int = SEGMENTS_MAX
+    ) -> None:
+        self._queries = Queries(database.PACKAGE, "queries.sql")
         self._gate = threading.RLock()
-        self._pins: Counter[Parent] = Counter()
+        self._pins = Pins()
+        self._open = contextlib.ExitStack()
+        with contextlib.ExitStack() as opening:
+            self._connect(path, opening)
+            groups = Groups(Statements(self._queries, self._writing), self._pins, segments_max)
+            with self._writing:
+                groups.resume()
+            self._open = opening.pop_all()
+        self._writer = Writer(
+            self._writing,
+            groups.execute,
+            self._gate,
+            checkpoints=self._checkpoints,
+            erase_seconds=erase_seconds,
+            exclusive=path is None,
+        )
+
+    def _connect(self, path: Path | None, opening: contextlib.ExitStack) -> None:
+        """Everything that ``close`` closes, in the opposite order."""
+        self._checkpoints: Checkpoints | None = None
         if path is not None:
-            _create_private(path)
-        try:
-            self._writing = _connect(":memory:" if path is None else str(path))
-            _migrate(self._writing)
-        except apsw.Error as error:
-            raise ValueError(str(error)) from None
-        self._reading = self._writing if path is None else _connect(str(path))
-        # In memory there is one connection, which the writer's thread and the loop then take in turns.
-        self._read_gate = self._gate if path is None else threading.RLock()
-        self._groups = groups.Groups(self._queries, self._writing, self._pins)
-        self._writer = Writer(self._writing, self._groups.execute, self._gate)
+            database.create_private(path)
+            opening.callback(database.Claim(path).close)
+        self._writing = database.connect(":memory:" if path is None else str(path))
+        database.migrate(self._writing)
+        if path is not None:
+            self._checkpoints = Checkpoints(path, self._writing)
+            opening.callback(self._checkpoints.close)
+        opening.callback(self._writing.close)
+        # In memory there is one connection, which the writer's thread and the loop take in turns.
+        self._reading, self._read_gate = self._writing, self._gate
+        if path is not None:
+            self._reading, self._read_gate = database.connect(str(path)), threading.RLock()
+            opening.callback(self._reading.close)
 
     # --- Reading ---
 
@@ -72,73 +104,110 @@ class SqliteStore:
         with self._read_gate:
             return self._reading.execute(text, bindings).fetchall()
 
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Several queries see the same state, whatever is deleted meanwhile."""
+        with self._read_gate:
+            if self._reading is self._writing:
+                yield
+                return
+            self._reading.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._reading.execute("COMMIT")
+
     async def context(self, project: str, response: str) -> Context:
         """One query; the end of the context stays pinned until ``release``."""
+        if not self._gate.acquire(blocking=False):  # a removal is being written: only this request waits for it
+            return await self._context_later(project, response)
+        try:
+            return self._context(project, response)
+        finally:
+            self._gate.release()
+
+    async def _context_later(self, project: str, response: str) -> Context:
+        waiting = asyncio.get_running_loop().run_in_executor(None, self._context, project, response)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            waiting.add_done_callback(self._give_up)
+            raise
+
+    def _give_up(self, waiting: "asyncio.Future[Context]") -> None:
+        if not waiting.cancelled() and waiting.exception() is None:
+            parent = waiting.result().parent
+            assert parent is not None
+            self.release(parent)
+
+    def _context(self, project: str, response: str) -> Context:
         with self._gate:  # between the read and the pin nothing may be deleted
             rows = self._rows("context", project=project, id=response)
             if not rows:
                 raise previous_not_found(response)
-            thread, upto, status, _ = rows[0]
-            parent = Parent(thread, upto)
+            thread, upto, status, _, _ = rows[0]
             if status not in _CONTINUABLE:
                 raise _cannot_continue(response, status)
-            self._pins[parent] += 1
-        return Context(parent, [body for _, _, _, body in rows if body is not None])
+            parent = Parent(thread, upto)
+            self._pins.add(parent)
+        items = [(position, body) for _, _, _, position, body in rows if body is not None]
+        items.sort()  # in order already, but the query does not promise it
+        return Context(parent, [body for _, body in items])
 
     def release(self, parent: Parent) -> None:
         """Lets go of a pin; what a deletion left because of it goes now."""
-        self._pins[parent] -= 1
-        if self._pins[parent] <= 0:
-            del self._pins[parent]
-        if parent.thread in self._groups.held:
-            self._groups.held.discard(parent.thread)
-            self._writer.submit(groups.Release(parent.thread))
-            self._writer.erase_soon()
+        if self._pins.drop(parent):
+            self._writer.submit(operations.Release(parent.thread))
 
     async def read(self, project: str, response: str) -> Stored | None:
-        rows = self._rows("response", project=project, id=response)
-        if not rows:
-            return None
-        _, thread, middle, upto, created, background, streamed, outcome, small, large, request = rows[0]
-        members = {name: self._member(value) for name, value in _large.decode(large).items()}
+        with self._snapshot():
+            rows = self._rows("response", project=project, id=response)
+            if not rows:
+                return None
+            thread, middle, upto, created, background, streamed, outcome, small, large, request = rows[0]
+            members = {name: self._member(value) for name, value in _large.decode(large).items()}
+            output = self._rows("output", project=project, thread=thread, middle=middle, upto=upto)
         shell = Shell(response, created, bool(background), small, members)
-        output = [body for (body,) in self._rows("output", thread=thread, middle=middle, upto=upto)]
-        return Stored(shell, _outcome.decode(outcome), output, request, bool(streamed))
+        return Stored(shell, _outcome.decode(outcome), [body for (body,) in output], request, bool(streamed))
 
     def _member(self, value: int | str) -> bytes:
         if isinstance(value, str):
             return value.encode()
-        return bytes(self._rows("blob", id=value)[0][0])
+        [(data,)] = self._rows("blob", id=value)
+        return bytes(data)
 
     async def events(self, project: str, response: str, after: int) -> list[Event]:
         found: list[Event] = []
         for first, frames in self._rows("events", project=project, id=response, after=after):
-            for number, data in enumerate(frames.split(b"\n"), first):
+            for number, data in enumerate(frames.split(SEPARATOR), first):
                 if number > after:
                     found.append(Event(number, _type_of(data), data))
         return found
 
     async def input_items(self, project: str, response: str, page: Page) -> Listing | None:
-        if not self._rows("response", project=project, id=response):
-            return None
-        above, below = -1, _FOREVER
         ascending = page.order == "asc"
-        if page.after is not None:
-            cursor = self._position(project, response, page.after, "after")
-            above, below = (cursor, below) if ascending else (above, cursor)
-        if page.before is not None:
-            cursor = self._position(project, response, page.before, "before")
-            above, below = (above, min(below, cursor)) if ascending else (max(above, cursor), below)
-        text = self._queries["input_page"].replace("{order}", "ASC" if ascending else "DESC")
-        bindings = {"project": project, "id": response, "above": above, "below": below, "limit": page.limit + 1}
-        rows = [StoredItem(id, body) for id, body in self._all(text, bindings)]
-        return Listing(rows[: page.limit], len(rows) > page.limit)
+        order, newest = ("ASC", "max") if ascending else ("DESC", "min")
+        with self._snapshot():
+            if not self._rows("response", project=project, id=response):
+                return None
+            bounds = [-1, _FOREVER]
+            for param, item in (("after", page.after), ("before", page.before)):
+                if item is not None:
+                    side = 0 if (param == "after") is ascending else 1
+                    bounds[side] = self._position(project, response, item, param, newest)
+            text = self._queries["input_page"].replace("{order}", order)
+            bindings = {"project": project, "id": response, "above": bounds[0], "below": bounds[1]}
+            rows = self._all(text, {**bindings, "limit": page.limit + 1})
+        items = [StoredItem(id, body) for id, body in rows]
+        return Listing(items[: page.limit], len(items) > page.limit)
 
-    def _position(self, project: str, response: str, item: str, param: str) -> int:
-        rows = self._rows("input_position", project=project, id=response, item=item)
-        if rows[0][0] is None:
+    def _position(self, project: str, response: str, item: str, param: str, which: str) -> int:
+        """Where a cursor stands.  Of an id that recurs the last in the asked order counts, so that pages go on."""
+        text = self._queries["input_position"].replace("{which}", which)
+        [(position,)] = self._all(text, {"project": project, "id": response, "item": item})
+        if position is None:
             raise invalid(f"Item with id '{item}' not found among the input items of '{response}'.", param)
-        return int(rows[0][0])
+        return int(position)
 
     async def item(self, project: str, item: str) -> bytes | None:
         rows = self._rows("item", project=project, item=item)
@@ -148,49 +217,43 @@ class SqliteStore:
         return [Unfinished(*row) for row in self._rows("unfinished")]
 
     async def ping(self) -> None:
-        self._all("SELECT 1", {})
+        self._rows("ping")
 
     # --- Writing ---
 
     async def save(self, record: Record) -> None:
-        await self._writer.submit(groups.Save(record))
+        await self._writer.submit(operations.Save(record))
 
     async def begin(self, record: Record) -> None:
-        await self._writer.submit(groups.Save(record))
+        await self._writer.submit(operations.Save(record))
 
     async def append(self, batches: Sequence[Batch]) -> None:
-        await self._writer.submit(groups.Append(batches))
+        """Events of runs that are gone are passed over: nobody can read them any more."""
+        await self._writer.submit(operations.Append(batches))
 
     async def finish(self, record: Record, last: Batch) -> bool:
-        return bool(await self._writer.submit(groups.Finish(record, last)))
+        return bool(await self._writer.submit(operations.Finish(record, last)))
 
     async def delete(self, project: str, response: str) -> bool:
-        gone: int = await self._writer.submit(groups.Delete([(project, response)]))
-        self._writer.erase_soon()
-        return gone > 0
+        return bool(await self._writer.submit(operations.Delete([(project, response)])))
 
     async def expire(self, now: int) -> int:
         total = 0
         while expired := self._rows("expired", now=now, limit=EXPIRE_BATCH):
-            total += await self._writer.submit(groups.Delete(expired))
-            self._writer.erase_soon()
+            total += await self._writer.submit(operations.Delete(expired))
         return total
 
     async def journal_begin(self, project: str, response: str, call: ToolCall) -> ToolResult | None:
-        """Notes the intent of a hosted call; its result if it was completed before."""
-        data = await self._writer.submit(groups.JournalBegin(project, response, call))
+        data = await self._writer.submit(operations.JournalBegin(project, response, call))
         return None if data is None else ToolResult(*_result.decode(data))
 
     async def journal_complete(self, project: str, response: str, call: ToolCall, result: ToolResult) -> None:
-        """Notes the result of a hosted call."""
         data = msgspec.json.encode(result)
-        await self._writer.submit(groups.JournalComplete(project, response, call, data))
+        await self._writer.submit(operations.JournalComplete(project, response, call, data))
 
     async def close(self) -> None:
         self._writer.close()
-        if self._reading is not self._writing:
-            self._reading.close()
-        self._writing.close()
+        self._open.close()
 
 
 def _cannot_continue(response: str, status: str) -> Exception:
@@ -207,30 +270,3 @@ def _cannot_continue(response: str, status: str) -> Exception:
 def _type_of(data: bytes) -> str:
     """Every event begins with its type (``protocol.events``)."""
     return data[9 : data.index(b'"', 9)].decode()
-
-
-def _create_private(path: Path) -> None:
-    """The file holds what people said: its owner alone may read it (issue: mode 0600)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600, exist_ok=True)
-
-
-def _connect(path: str) -> apsw.Connection:
-    connection = apsw.Connection(path, statementcachesize=256)
-    connection.set_busy_timeout(5000)
-    for pragma in ("journal_mode=WAL", "secure_delete=ON", "foreign_keys=OFF", "cache_size=-16000"):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    return connection
-
-
-def _migrate(connection: apsw.Connection) -> None:
-    row = connection.execute("PRAGMA user_version").fetchone()
-    assert row is not None
-    known = migrations(PACKAGE)
-    if row[0] > known[-1][0]:
-        raise ValueError(
-            f"the database was written by a newer release (schema {row[0]}, this one knows {known[-1][0]})"
-        )
-    for number, text in known:
-        if number > row[0]:
-            connection.execute(f"BEGIN; {text}; PRAGMA user_version={number}; COMMIT").fetchall()

@@ -5,119 +5,172 @@ Whatever is submitted while a commit runs is written by the next one.  Must not 
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import apsw
 
-R = TypeVar("R")
+from antiphon.stores.sqlite.checkpoints import Checkpoints
+
+logger = logging.getLogger("antiphon.stores")
 
 #: Operations in one transaction at the most, so that one commit's latency is bounded.
 GROUP_MAX = 128
 #: How long deleted content may stand in the write-ahead log.
 ERASE_SECONDS = 5.0
+#: When a reader stood in the way of erasing, how long until the next try.
+ERASE_AGAIN_SECONDS = 0.5
+
+#: What no single operation is to blame for: trying each of a group alone would fail as well, one after another.
+_EVERYBODYS = (
+    apsw.BusyError,
+    apsw.CantOpenError,
+    apsw.CorruptError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.NotADBError,
+    apsw.ReadOnlyError,
+)
 
 
 class Operation(Protocol):
-    """Something to write.  ``durable``: a reply waits for it to be on the disk."""
+    """Something to write.  ``durable``: a reply waits for it to be on the disk.  ``removes``: rows go."""
 
     @property
     def durable(self) -> bool: ...
 
+    @property
+    def removes(self) -> bool: ...
 
-class Ticket(Generic[R]):
+
+class Ticket:
     """An operation on its way, and the future that tells how it went."""
 
     __slots__ = ("failure", "future", "operation", "result")
 
-    def __init__(self, operation: Operation, future: "asyncio.Future[R]") -> None:
+    def __init__(self, operation: Operation, future: "asyncio.Future[Any]") -> None:
         self.operation = operation
         self.future = future
-        self.result: R | None = None
+        self.result: Any = None
         self.failure: Exception | None = None
 
 
-Execute = Callable[[apsw.Connection, list[Any]], list[Any]]
+Execute = Callable[[Sequence[Any]], list[Any]]
 
 
 class Writer:
-    """Runs ``execute(connection, operations) -> results`` for one group after another."""
+    """Runs ``execute(operations) -> results`` for one group after another.
 
-    def __init__(self, connection: apsw.Connection, execute: Execute, gate: threading.RLock) -> None:
+    The gate is closed while rows go, so that nobody takes hold of one that is about to; with ``exclusive`` during
+    every group, because readers share the connection.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        execute: Execute,
+        gate: threading.RLock,
+        *,
+        checkpoints: Checkpoints | None,
+        erase_seconds: float,
+        exclusive: bool,
+    ) -> None:
         self._connection = connection
         self._execute = execute
         self._gate = gate
-        self._queue: SimpleQueue[Ticket[Any] | None] = SimpleQueue()
-        self._erase_at: float | None = None
+        self._checkpoints = checkpoints
+        self._erase_seconds = erase_seconds
+        self._exclusive = exclusive
+        self._queue: SimpleQueue[Ticket | None] = SimpleQueue()
+        # What an earlier process deleted may still stand in the log that it left.
+        self._erase_at: float | None = None if checkpoints is None else time.monotonic()
         self._full: bool | None = None
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
 
     def submit(self, operation: Operation) -> "asyncio.Future[Any]":
-        """Queues an operation; the future is resolved after its commit."""
+        """Queues an operation; the future is resolved after its commit.
+
+        The queue is as long as there are tasks waiting for it.
+        """
+        if self._closed:
+            raise RuntimeError("the store is closed")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queue.put(Ticket(operation, future))
         return future
 
-    def erase_soon(self) -> None:
-        """Content was deleted: the write-ahead log is emptied within ``ERASE_SECONDS``."""
-        if self._erase_at is None:
-            self._erase_at = time.monotonic() + ERASE_SECONDS
-
     def close(self) -> None:
-        """Writes what is queued, then ends the thread."""
+        """Writes what is queued, erases what was deleted, then ends the thread."""
+        self._closed = True
         self._queue.put(None)
         self._thread.join()
 
+    # --- On the thread ---
+
     def _run(self) -> None:
-        while (first := self._next()) is not None:
-            group = [first]
-            with contextlib.suppress(Empty):
-                while len(group) < GROUP_MAX:
-                    ticket = self._queue.get_nowait()
-                    if ticket is None:
-                        self._queue.put(None)
-                        break
-                    group.append(ticket)
-            self._commit(group)
-            _resolve(group)
-        self._erase()
+        ended = False
+        while not ended:
+            group, ended = self._gather()
+            if group:
+                self._commit(group)
+                _resolve(group)
+            self._tidy(last=ended)
 
-    def _next(self) -> Ticket[Any] | None:
-        while True:
-            wait = None if self._erase_at is None else max(0.0, self._erase_at - time.monotonic())
-            try:
-                return self._queue.get(timeout=wait)
-            except Empty:
-                self._erase()
+    def _gather(self) -> tuple[list[Ticket], bool]:
+        """What waits, at most a group, and whether it is the last one; nothing when it is time to erase."""
+        group: list[Ticket] = []
+        wait = None if self._erase_at is None else max(0.0, self._erase_at - time.monotonic())
+        with contextlib.suppress(Empty):
+            ticket = self._queue.get(timeout=wait)
+            while ticket is not None:
+                group.append(ticket)
+                if len(group) == GROUP_MAX:
+                    return group, False
+                ticket = self._queue.get_nowait()
+            return group, True
+        return group, False
 
-    def _erase(self) -> None:
-        if self._erase_at is not None:
-            self._erase_at = None
-            with self._gate:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    def _tidy(self, *, last: bool) -> None:
+        if self._checkpoints is None:
+            return
+        try:
+            if self._erase_at is not None and (last or time.monotonic() >= self._erase_at):
+                erased = self._checkpoints.erase()
+                self._erase_at = None if erased else time.monotonic() + ERASE_AGAIN_SECONDS
+            elif self._checkpoints.due(idle=self._queue.empty()):
+                self._checkpoints.move()
+        except (apsw.Error, OSError):  # the log stays as it is, and complete
+            logger.exception("the write-ahead log could not be moved into the database")
+            if self._erase_at is not None:
+                self._erase_at = time.monotonic() + ERASE_AGAIN_SECONDS
 
-    def _commit(self, group: list[Ticket[Any]]) -> None:
+    def _commit(self, group: list[Ticket]) -> None:
         """One transaction for the group; if it fails, one each, so that a bad operation fails alone."""
-        with self._gate:
-            self._synchronous(any(ticket.operation.durable for ticket in group))
+        removes = any(ticket.operation.removes for ticket in group)
+        with self._gate if removes or self._exclusive else contextlib.nullcontext():
             try:
+                self._synchronous(any(ticket.operation.durable for ticket in group))
                 self._transact(group)
             except Exception as error:  # noqa: BLE001 - handed to whoever waits, not swallowed
-                if len(group) == 1:
-                    group[0].failure = error
+                if len(group) > 1 and not isinstance(error, _EVERYBODYS):
+                    for ticket in group:
+                        self._commit([ticket])
                     return
                 for ticket in group:
-                    self._commit([ticket])
+                    ticket.failure = error
+        if removes and self._erase_at is None:
+            self._erase_at = time.monotonic() + self._erase_seconds
 
-    def _transact(self, group: list[Ticket[Any]]) -> None:
+    def _transact(self, group: list[Ticket]) -> None:
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            results = self._execute(self._connection, [ticket.operation for ticket in group])
+            results = self._execute([ticket.operation for ticket in group])
             execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -133,13 +186,13 @@ class Writer:
             self._full = full
 
 
-def _resolve(group: list[Ticket[Any]]) -> None:
-    """Tells the waiting tasks, waking each loop once."""
+def _resolve(group: list[Ticket]) -> None:
+    """Tells the waiting tasks, waking the loop once."""
     with contextlib.suppress(RuntimeError):  # the loop was closed while the write ran: nobody waits any more
         group[0].future.get_loop().call_soon_threadsafe(_settle, group)
 
 
-def _settle(group: list[Ticket[Any]]) -> None:
+def _settle(group: list[Ticket]) -> None:
     for ticket in group:
         if ticket.future.cancelled():
             continue

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from antiphon.engine.ports import ContextItem, ModelRequest
-from antiphon.protocol.items import Item, Part, text_of_raw
+from antiphon.protocol.items import ANSWERS, Item, Part, text_of_raw
 from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.tools import Tool
 from antiphon.upstreams.chat_completions.options import Options
@@ -49,8 +49,8 @@ def _sampling(request: CreateResponse, options: Options) -> dict[str, Any]:
 
 
 def _tools(asked: ModelRequest) -> dict[str, Any]:
-    choice = asked.request.choice
-    offered = [tool for tool in asked.tools if _is_offered(tool, choice.type, choice.names)]
+    choice = asked.choice
+    offered = [tool for tool in asked.tools if choice.type != "allowed_tools" or tool.name in choice.names]
     # With "none" the model is to call nothing: not offering is the form that every server honours.
     if not offered or choice.mode == "none":
         return {}
@@ -61,11 +61,6 @@ def _tools(asked: ModelRequest) -> dict[str, Any]:
     if asked.request.parallel_tool_calls is not None:
         body["parallel_tool_calls"] = asked.request.parallel_tool_calls
     return body
-
-
-def _is_offered(tool: Tool, choice_type: str | None, names: tuple[str, ...]) -> bool:
-    """All tools, or those that ``allowed_tools`` names."""
-    return choice_type != "allowed_tools" or tool.name in names or tool.type in names
 
 
 def _function(tool: Tool) -> dict[str, Any]:
@@ -104,7 +99,7 @@ def messages(asked: ModelRequest, options: Options) -> list[Message]:
         built.messages.append({"role": "system", "content": asked.request.instructions})
     for item in asked.items:
         built.add(item)
-    return _merge_head(built.messages)
+    return _merge_head(built.finished())
 
 
 def _merge_head(built: list[Message]) -> list[Message]:
@@ -123,16 +118,28 @@ class _Builder:
     def __init__(self, options: Options) -> None:
         self.messages: list[Message] = []
         self._options = options
+        self._images: list[Part] = []
 
     def add(self, item: ContextItem) -> None:
         handler = _HANDLERS.get(item.view.kind)
         if handler is not None:
+            if item.view.kind not in ANSWERS:
+                self._show_images()
             handler(self, item.view)
+
+    def finished(self) -> list[Message]:
+        """All messages; one of the assistant has calls or text, if only an empty one."""
+        self._show_images()
+        for message in self.messages:
+            if message["role"] == "assistant" and message["content"] is None and "tool_calls" not in message:
+                message["content"] = ""
+        return self.messages
 
     def message(self, item: Item) -> None:
         content = text_of_raw(item.content)
         if item.role == "assistant":
-            self._assistant()["content"] = _join(self._assistant().get("content"), _plain(content))
+            message = self._assistant()
+            message["content"] = _join(message["content"], _plain(content))
             return
         role = self._options.developer_role if item.role == "developer" else item.role
         self.messages.append({"role": role, "content": content if isinstance(content, str) else _parts(content)})
@@ -144,18 +151,29 @@ class _Builder:
                 self._assistant(fresh=True)["reasoning_content"] = text
 
     def call(self, item: Item) -> None:
-        function = {"name": item.name, "arguments": item.arguments or "{}"}
+        self._call(item, item.arguments or "{}")
+
+    def custom_call(self, item: Item) -> None:
+        """The dialect has functions only: a replayed free-form call is one with a single argument."""
+        self._call(item, encode({"input": item.input or ""}).decode())
+
+    def _call(self, item: Item, arguments: str) -> None:
         calls = self._assistant().setdefault("tool_calls", [])
+        function = {"name": item.name, "arguments": arguments}
         calls.append({"id": item.call_id, "type": "function", "function": function})
 
     def output(self, item: Item) -> None:
         content = text_of_raw(item.output)
         text = content if isinstance(content, str) else _plain(content)
         self.messages.append({"role": "tool", "tool_call_id": item.call_id, "content": text})
-        images = [] if isinstance(content, str) else [part for part in content if part.type == "input_image"]
-        if images:
-            # The dialect's tool messages hold text only; pictures follow as the user's.
-            self.messages.append({"role": "user", "content": _parts(images)})
+        if not isinstance(content, str):
+            self._images += [part for part in content if part.type == "input_image"]
+
+    def _show_images(self) -> None:
+        """The dialect's tool messages hold text only; pictures follow as the user's, behind all of one turn."""
+        if self._images:
+            self.messages.append({"role": "user", "content": _parts(self._images)})
+            self._images = []
 
     def _assistant(self, *, fresh: bool = False) -> Message:
         last = self.messages[-1] if self.messages else None
@@ -170,6 +188,8 @@ _HANDLERS = {
     "reasoning": _Builder.reasoning,
     "function_call": _Builder.call,
     "function_call_output": _Builder.output,
+    "custom_tool_call": _Builder.custom_call,
+    "custom_tool_call_output": _Builder.output,
 }
 
 
@@ -200,5 +220,6 @@ def _part(part: Part) -> Message:
             image["detail"] = part.detail
         return {"type": "image_url", "image_url": image}
     if part.type == "input_file":
-        return {"type": "file", "file": {"filename": part.filename, "file_data": part.file_data}}
+        file = {"filename": part.filename, "file_data": part.file_data}
+        return {"type": "file", "file": {name: value for name, value in file.items() if value is not None}}
     return {"type": "text", "text": part.text or ""}

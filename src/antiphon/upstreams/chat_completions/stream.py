@@ -3,22 +3,27 @@
 Pure: bytes in, deltas out, however the bytes were cut.  Must not know of sockets.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import CallDelta, Delta, ReasoningDelta, RefusalDelta, Stop, TextDelta, UpstreamError
+from antiphon.engine.ports import Delta, ReasoningDelta, RefusalDelta, Stop, TextDelta, UpstreamError
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
+from antiphon.upstreams.chat_completions.calls import Calls
 from antiphon.upstreams.chat_completions.failures import failure_of
+from antiphon.upstreams.chat_completions.mending import mended
+from antiphon.upstreams.chat_completions.thinking import ThinkSplitter
 
 #: One line of a stream at the most.
 LINE_MAX = 16 * 1024 * 1024
 
+Number = int | float | None
+
 
 class _Function(msgspec.Struct, gc=False):
     name: str | None = None
-    arguments: msgspec.Raw = msgspec.Raw()
+    arguments: str | dict[str, msgspec.Raw] | list[msgspec.Raw] | None = None
 
 
 class _ToolCall(msgspec.Struct, gc=False):
@@ -29,18 +34,26 @@ class _ToolCall(msgspec.Struct, gc=False):
 
 class _Delta(msgspec.Struct, gc=False):
     content: str | list[dict[str, Any]] | None = None
-    reasoning_content: str | None = None
+    reasoning_content: Any = None
     reasoning: Any = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+
+
+class _Token(msgspec.Struct, gc=False):
+    token: str = ""
+    logprob: Number = None
+    bytes: list[int] | None = None
+    top_logprobs: list["_Token"] | None = None
 
 
 class _Logprobs(msgspec.Struct):
-    content: list[dict[str, Any]] | None = None
+    content: list[_Token] | None = None
 
 
 class _Choice(msgspec.Struct, gc=False):
-    index: int = 0
+    index: int | None = 0
     delta: _Delta | None = None
     message: _Delta | None = None
     finish_reason: str | None = None
@@ -48,17 +61,18 @@ class _Choice(msgspec.Struct, gc=False):
 
 
 class _PromptDetails(msgspec.Struct):
-    cached_tokens: int | None = None
+    cached_tokens: Number = None
+    cache_write_tokens: Number = None
 
 
 class _CompletionDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Number = None
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int | None = None
+    prompt_tokens: Number = None
+    completion_tokens: Number = None
+    total_tokens: Number = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -70,49 +84,80 @@ class _Chunk(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
-_REASONS = {"length": "length", "content_filter": "content_filter"}
+
+#: Reasons that mean more than that the model was done, in the words of all servers.
+_REASONS = {
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "content_filter": "content_filter",
+}
+_FAILURES = ("error", "abort")
+_NOTHING = (b"", b"null")
 
 
 class Reply:
     """What a reply has said so far, beyond the deltas handed on."""
 
     def __init__(self, think: str = "off") -> None:
+        #: The server has said that nothing follows.
         self.ended = False
-        self.said_something = False
+        #: It went wrong in the middle; what was said before stands.
+        self.failure: UpstreamError | None = None
+        self._answered = False
         self._finish: str | None = None
         self._usage: Usage | None = None
-        self._keys: dict[str, int] = {}
-        self._last_key = -1
-        self._think = _ThinkSplitter(opened=think == "open") if think != "off" else None
-        self._rest = b""
+        self._calls = Calls()
+        self._think = ThinkSplitter(opened=think == "open") if think != "off" else None
+        self._logprobs: list[_Token] = []
+        self._rest: list[bytes] = []
+        self._rest_size = 0
+        self._failing = False
+
+    @property
+    def finished(self) -> bool:
+        """The model has said how it ended; only usage may follow."""
+        return self._finish is not None
 
     def feed(self, data: bytes) -> list[Delta]:
-        """The deltas in a piece of an event stream.  Raises ``UpstreamError`` for an error inside it."""
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
-        if len(self._rest) > LINE_MAX:
-            raise UpstreamError("The upstream sent a line that is too long.")
+        """The deltas in a piece of an event stream.  Look at ``failure`` afterwards."""
         deltas: list[Delta] = []
-        for line in lines:
-            if line.startswith(b"data:"):
-                self._take_line(line[5:].strip(), deltas)
-        return deltas
-
-    def whole(self, data: bytes) -> list[Delta]:
-        """The deltas of a reply that was not streamed."""
-        deltas: list[Delta] = []
-        self._take(data, deltas)
-        self.ended = True
-        self._flush(deltas)
+        end = data.rfind(b"\n")
+        if end >= 0:
+            lines = data[:end].split(b"\n")
+            data = data[end + 1 :]
+            if self._rest:
+                lines[0] = b"".join([*self._rest, lines[0]])
+                self._rest, self._rest_size = [], 0
+            for line in lines:
+                self._take_line(line, deltas)
+        if data:
+            self._rest.append(data)
+            self._rest_size += len(data)
+            if self._rest_size > LINE_MAX:
+                self._fail(UpstreamError("The upstream sent a line that is too long."))
         return deltas
 
     def close(self) -> list[Delta]:
         """The reply is over; what was held back.  Raises ``UpstreamError`` when it was cut."""
+        deltas = self.feed(b"\n")
+        if self.failure is None and not self._answered:
+            self._fail(UpstreamError("The upstream's stream has no answer in it.", code="upstream_cut", retryable=True))
+        if self.failure is None and not self.ended and self._finish is None:
+            message = "The upstream's stream ended in the middle."
+            self._fail(UpstreamError(message, code="upstream_cut", retryable=True))
+        self._check()
+        self._flush(deltas)
+        return deltas
+
+    def whole(self, data: bytes) -> list[Delta]:
+        """The deltas of a reply that was not streamed.  Raises ``UpstreamError``."""
         deltas: list[Delta] = []
-        if self._rest.startswith(b"data:"):
-            self._take_line(self._rest[5:].strip(), deltas)
-        if not self.ended and self._finish is None:
-            raise UpstreamError("The upstream's stream ended in the middle.", code="upstream_cut")
+        self._take(data, deltas)
+        self.ended = True
+        if self.failure is None and not self._answered:
+            self._fail(UpstreamError("The upstream's reply has no answer in it."))
+        self._check()
         self._flush(deltas)
         return deltas
 
@@ -120,172 +165,180 @@ class Reply:
         """How the model call ended."""
         return Stop(_REASONS.get(self._finish or "stop", "stop"), self._usage)
 
-    def _take_line(self, data: bytes, deltas: list[Delta]) -> None:
-        if data == b"[DONE]":
-            self.ended = True
-        elif data and not self.ended:
-            self._take(data, deltas)
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self._calls.check()
+
+    def _fail(self, error: UpstreamError) -> None:
+        self.failure = self.failure or error
+
+    def _take_line(self, line: bytes, deltas: list[Delta]) -> None:
+        if self.ended or self.failure is not None:
+            return
+        if line.startswith(b"data:"):
+            data = line[5:].strip()
+            if data == b"[DONE]":
+                self.ended = True
+            elif self._failing:
+                self._fail(failure_of(500, data))
+            elif data:
+                self._take(data, deltas)
+        elif line and line != b"\r":
+            self._take_other(line.strip(), deltas)
+
+    def _take_other(self, line: bytes, deltas: list[Delta]) -> None:
+        """Errors outside of ``data``: a line of their own (older llama.cpp), bare JSON (older Ollama), an event."""
+        if line.startswith(b"error:"):
+            self._fail(failure_of(500, line[6:].strip()))
+        elif line.startswith(b"{"):
+            self._take(line, deltas)
+        elif line.startswith(b"event:"):
+            self._failing = line[6:].strip() == b"error"
 
     def _take(self, data: bytes, deltas: list[Delta]) -> None:
         try:
-            chunk = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UpstreamError(f"The upstream sent a malformed chunk: {error}.") from None
-        if bytes(chunk.error) not in (b"", b"null"):
-            raise failure_of(500, data, began=self.said_something)
-        if chunk.usage is not None:
+            chunk = _decode_chunk(data)
+        except UpstreamError as error:
+            self._fail(error)
+            return
+        if bytes(chunk.error) not in _NOTHING or (chunk.choices is None and _is_flat_error(data)):
+            self._fail(failure_of(500, data))
+            return
+        if chunk.usage is not None and (chunk.usage.prompt_tokens or chunk.usage.completion_tokens):
             self._usage = _usage(chunk.usage)
         for choice in chunk.choices or ():
-            if choice.index == 0:
+            if not choice.index:
                 self._take_choice(choice, deltas)
 
     def _take_choice(self, choice: _Choice, deltas: list[Delta]) -> None:
+        self._answered = True
         said = choice.delta or choice.message
         if said is not None:
             self._take_said(said, choice.logprobs, deltas)
         if choice.finish_reason:
             self._finish = choice.finish_reason
             self._flush(deltas)
-        if deltas:
-            self.said_something = True
+            if self._finish in _FAILURES:
+                self._fail(UpstreamError(f"The upstream stopped with the reason '{self._finish}'."))
 
     def _take_said(self, said: _Delta, logprobs: _Logprobs | None, deltas: list[Delta]) -> None:
         reasoning = said.reasoning_content or said.reasoning
         if isinstance(reasoning, str) and reasoning:
             deltas.append(ReasoningDelta(reasoning))
+        if logprobs is not None and logprobs.content:
+            self._logprobs += logprobs.content
         if said.content:
-            text = said.content if isinstance(said.content, str) else _text_of(said.content)
-            self._take_text(text, logprobs, deltas)
+            if self._think is None and isinstance(said.content, str):
+                self._say("", said.content, deltas)
+            else:
+                self._take_content(said.content, deltas)
         if said.refusal:
             deltas.append(RefusalDelta(said.refusal))
-        for position, call in enumerate(said.tool_calls or ()):
-            self._take_call(call, position, deltas)
+        if said.tool_calls:
+            self._calls.begin_list()
+            for call in said.tool_calls:
+                self._take_call(call.index, call.id or "", call.function or _Function(), deltas)
+        if said.function_call is not None:
+            self._take_call(None, "", said.function_call, deltas)
 
-    def _take_text(self, text: str, logprobs: _Logprobs | None, deltas: list[Delta]) -> None:
-        if self._think is not None:
-            deltas += self._think.feed(text)
-        elif text:
-            told = _logprobs(logprobs.content) if logprobs is not None and logprobs.content else None
-            deltas.append(TextDelta(text, told))
+    def _take_content(self, content: str | list[dict[str, Any]], deltas: list[Delta]) -> None:
+        if isinstance(content, str):
+            self._take_text(content, deltas)
+            return
+        for part in content:
+            if part.get("type") == "thinking":  # Mistral
+                thought = "".join(_texts(part.get("thinking")))
+                if thought:
+                    deltas.append(ReasoningDelta(thought))
+            else:
+                self._take_text("".join(_texts([part])), deltas)
 
-    def _take_call(self, call: _ToolCall, position: int, deltas: list[Delta]) -> None:
-        """Servers tell parallel calls apart by index, by id, or only by a new name; each is understood."""
-        function = call.function or _Function()
-        key = self._key_of(call, function, position)
-        arguments = _arguments(function.arguments)
-        deltas.append(CallDelta(key, call.id or None, function.name or None, arguments))
+    def _take_text(self, text: str, deltas: list[Delta]) -> None:
+        if self._think is None:
+            self._say("", text, deltas)
+            return
+        thinking = self._think.thinking
+        thought, answer = self._think.feed(text)
+        if thinking or self._think.thinking:
+            self._logprobs = []  # of thoughts and tags
+        self._say(thought, answer, deltas)
 
-    def _key_of(self, call: _ToolCall, function: _Function, position: int) -> int:
-        if call.index is not None:
-            name = f"#{call.index}"
-            # Some servers number every call 0: a new id under a known index is a new call.
-            if call.id and self._keys.get(f"{name}:id") not in (None, hash(call.id)) and function.name:
-                self._keys.pop(name, None)
-            if call.id:
-                self._keys[f"{name}:id"] = hash(call.id)
-        elif call.id:
-            name = call.id
-        elif function.name or self._last_key < 0:
-            name = f"?{self._last_key + 1}.{position}"
-        else:
-            return self._last_key
-        if name not in self._keys:
-            self._keys[name] = self._next_key()
-        self._last_key = self._keys[name]
-        return self._last_key
+    def _say(self, thought: str, answer: str, deltas: list[Delta]) -> None:
+        if thought:
+            deltas.append(ReasoningDelta(thought))
+        if answer:
+            # Some servers send the tokens of a character that takes several before its text.
+            tokens, self._logprobs = self._logprobs, []
+            deltas.append(TextDelta(answer, _logprobs(tokens) if tokens else None))
 
-    def _next_key(self) -> int:
-        self._keys["next"] = self._keys.get("next", -1) + 1
-        return self._keys["next"]
+    def _take_call(self, index: int | None, call_id: str, function: _Function, deltas: list[Delta]) -> None:
+        delta = self._calls.take(index, call_id, function.name or "", _arguments(function.arguments))
+        if delta is not None:
+            deltas.append(delta)
 
     def _flush(self, deltas: list[Delta]) -> None:
         if self._think is not None:
-            deltas += self._think.flush()
+            self._say(*self._think.flush(), deltas)
 
 
-def _text_of(parts: Sequence[dict[str, Any]]) -> str:
-    return "".join(str(part.get("text") or "") for part in parts if part.get("type") == "text")
+def _decode_chunk(data: bytes) -> _Chunk:
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        told = error
+    again = mended(data)
+    try:
+        if again is not None:
+            return _decode(again)
+    except (msgspec.DecodeError, RecursionError) as error:
+        told = error
+    raise UpstreamError(f"The upstream sent a malformed chunk: {told}.")
 
 
-def _arguments(raw: msgspec.Raw) -> str:
+def _is_flat_error(data: bytes) -> bool:
+    """Older vLLM: ``{"object": "error", "message": ...}``."""
+    try:
+        return bool(msgspec.json.decode(data, type=dict[str, Any]).get("object") == "error")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _texts(parts: Any) -> Sequence[str]:
+    """The texts of content parts; what is no part has none."""
+    if isinstance(parts, str):
+        return [parts]
+    listed = parts if isinstance(parts, list) else []
+    return [part["text"] for part in listed if isinstance(part, dict) and isinstance(part.get("text"), str)]
+
+
+def _arguments(told: str | dict[str, msgspec.Raw] | list[msgspec.Raw] | None) -> str:
     """A string, or with some servers the object itself."""
-    data = bytes(raw)
-    if data in (b"", b"null"):
-        return ""
-    return msgspec.json.decode(data, type=str) if data[:1] == b'"' else data.decode()
+    if told is None or isinstance(told, str):
+        return told or ""
+    return msgspec.json.encode(told).decode("utf-8", "replace")
 
 
 def _usage(told: _Usage) -> Usage:
-    cached = told.prompt_tokens_details.cached_tokens if told.prompt_tokens_details else 0
-    reasoning = told.completion_tokens_details.reasoning_tokens if told.completion_tokens_details else 0
-    total = told.total_tokens
-    if total is None:
-        total = told.prompt_tokens + told.completion_tokens
-    return Usage(
-        told.prompt_tokens, InputDetails(cached or 0), told.completion_tokens, OutputDetails(reasoning or 0), total
-    )
+    """Total is input and output (reference 2.3), also where a server counts hidden reasoning in the total alone."""
+    prompt, completion = _count(told.prompt_tokens), _count(told.completion_tokens)
+    completion = max(completion, _count(told.total_tokens) - prompt)
+    before = told.prompt_tokens_details or _PromptDetails()
+    after = told.completion_tokens_details or _CompletionDetails()
+    read = InputDetails(_count(before.cached_tokens), _count(before.cache_write_tokens))
+    return Usage(prompt, read, completion, OutputDetails(_count(after.reasoning_tokens)), prompt + completion)
 
 
-def _logprobs(entries: list[dict[str, Any]]) -> bytes:
+def _count(told: Number) -> int:
+    return max(0, int(told or 0))
+
+
+def _logprobs(tokens: Sequence[_Token]) -> bytes:
     return msgspec.json.encode(
-        [
-            _logprob(entry) | {"top_logprobs": [_logprob(top) for top in entry.get("top_logprobs") or ()]}
-            for entry in entries
-        ]
+        [{**_logprob(token), "top_logprobs": [_logprob(top) for top in token.top_logprobs or ()]} for token in tokens]
     )
 
 
-def _logprob(entry: dict[str, Any]) -> dict[str, Any]:
-    token = str(entry.get("token", ""))
-    told = entry.get("bytes")
-    return {
-        "token": token,
-        "bytes": told if isinstance(told, list) else list(token.encode()),
-        "logprob": float(entry.get("logprob") or 0.0),
-    }
-
-
-class _ThinkSplitter:
-    """Parts ``<think>`` blocks from the text, also where a tag is cut in pieces."""
-
-    _OPEN, _CLOSE = "<think>", "</think>"
-
-    def __init__(self, *, opened: bool) -> None:
-        self._thinking = opened
-        self._held = ""
-        self._fresh = True
-
-    def feed(self, text: str) -> list[Delta]:
-        deltas: list[Delta] = []
-        self._held += text
-        while self._held:
-            tag = self._CLOSE if self._thinking else self._OPEN
-            before, found, after = self._held.partition(tag)
-            if not found:
-                keep = _partial(self._held, tag)
-                self._say(self._held[: len(self._held) - keep], deltas)
-                self._held = self._held[len(self._held) - keep :]
-                break
-            self._say(before, deltas)
-            self._held, self._thinking, self._fresh = after, not self._thinking, True
-        return deltas
-
-    def flush(self) -> list[Delta]:
-        """What was held back because it might have been a tag."""
-        deltas: list[Delta] = []
-        self._say(self._held, deltas)
-        self._held = ""
-        return deltas
-
-    def _say(self, text: str, deltas: list[Delta]) -> None:
-        if self._fresh:
-            text = text.lstrip("\n")  # templates put line breaks around the tags
-        if text:
-            self._fresh = False
-            make: Callable[[str], Delta] = ReasoningDelta if self._thinking else TextDelta
-            deltas.append(make(text))
-
-
-def _partial(text: str, tag: str) -> int:
-    """How many characters at the end may be the beginning of the tag."""
-    return next((size for size in range(min(len(tag) - 1, len(text)), 0, -1) if text.endswith(tag[:size])), 0)
+def _logprob(token: _Token) -> dict[str, Any]:
+    told = token.bytes if token.bytes is not None else list(token.token.encode())
+    return {"token": token.token, "bytes": told, "logprob": float(token.logprob or 0.0)}

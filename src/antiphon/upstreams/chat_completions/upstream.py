@@ -12,27 +12,32 @@ from antiphon.upstreams.chat_completions.failures import failure_of
 from antiphon.upstreams.chat_completions.options import Options
 from antiphon.upstreams.chat_completions.request import body_of
 from antiphon.upstreams.chat_completions.stream import Reply
-from antiphon.upstreams.http import HttpClient, Receiver, Timeouts, Whole
+from antiphon.upstreams.http import REPLY_MAX, HttpClient, Receiver, Timeouts, Whole
 
 #: Waits grow from this many seconds, doubled each time, at most ``BACKOFF_MAX_SECONDS``.
 BACKOFF_SECONDS = 0.25
 BACKOFF_MAX_SECONDS = 8.0
 #: Longest wait for an upstream's list of models.
 MODELS_SECONDS = 10.0
+#: How much is read of an error's body.
+FAILURE_MAX = 64 * 1024
 
 
 class _Listed(msgspec.Struct):
     id: str
-    created: int = 0
+    created: int | float | None = 0
     owned_by: str | None = None
 
 
 class _List(msgspec.Struct):
-    data: list[_Listed] = []
+    data: list[_Listed] | None = None
 
 
 class ChatCompletions:
-    """Any server that speaks chat completions, at ``base_url`` (which ends with its version, as in ``/v1``)."""
+    """Any server that speaks chat completions, at ``base_url`` (which ends with its version, as in ``/v1``).
+
+    Raises ``ValueError`` for a URL, key or file of certificates that cannot be used.
+    """
 
     def __init__(
         self,
@@ -45,16 +50,21 @@ class ChatCompletions:
         retries: int = 2,
         options: Mapping[str, Options] | None = None,
         instance: str = "",
+        ca_file: str | None = None,
     ) -> None:
-        self.base_url = base_url
+        self._client = HttpClient(base_url, timeouts, ca_file=ca_file)
+        self.base_url = self._client.base_url
         self.name = name
-        self._client = HttpClient(base_url, timeouts)
         self._clock = clock
         self._retries = retries
         self._options = options or {}
         self._instance = instance
         self._headers = {"accept": "*/*", "user-agent": "antiphon"}
+        if instance:
+            self._headers["x-antiphon-instance"] = instance
         if key:
+            if not (key.isascii() and key.isprintable()):
+                raise ValueError(f"the key for {self.base_url} has characters that a header cannot have")
             self._headers["authorization"] = f"Bearer {key}"
 
     def options_for(self, model: str) -> Options:
@@ -84,9 +94,17 @@ class ChatCompletions:
         stream = bool(request.request.stream or request.request.background)
         body = body_of(request, options, stream=stream)
         headers = self._headers | {"content-type": "application/json"}
-        receiver = _Streaming(feed, options.think) if stream else _NotStreaming(feed, options.think)
-        await self._client.send("POST", "/chat/completions", headers, body, receiver)
-        return receiver.end()
+        answer = _Answer(feed, options.think, stream=stream)
+        try:
+            try:
+                await self._client.send("POST", "/chat/completions", headers, body, answer)
+            except UpstreamError as error:
+                if not (error.code in _LOST and answer.finished):
+                    raise
+            return answer.end()
+        except UpstreamError as error:
+            error.retryable = error.retryable and not answer.spoke
+            raise
 
     async def models(self) -> list[ModelInfo]:
         whole = Whole()
@@ -98,19 +116,23 @@ class ChatCompletions:
             raise UpstreamError(message, status=504, code="upstream_timeout") from None
         if self._instance and whole.headers.get("x-antiphon-instance") == self._instance:
             raise UpstreamError(f"{self.base_url} is this server itself; it cannot be its own upstream.", status=508)
-        if whole.status >= 400:
-            raise failure_of(whole.status, bytes(whole.body))
+        if not 200 <= whole.status < 300:
+            raise failure_of(whole.status, bytes(whole.body), whole.headers)
         try:
             listed = msgspec.json.decode(bytes(whole.body), type=_List)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UpstreamError(f"{self.base_url} sent a malformed list of models: {error}.") from None
-        return [ModelInfo(model.id, model.created, model.owned_by or self.name) for model in listed.data]
+        return [
+            ModelInfo(model.id, int(model.created or 0), model.owned_by or self.name) for model in listed.data or ()
+        ]
 
     async def close(self) -> None:
         self._client.close()
 
 
 _DEFAULT = Options()
+#: The reply broke off; without harm when the model had said how it ended.
+_LOST = ("upstream_cut", "upstream_timeout")
 
 
 def _backoff(attempt: int) -> float:
@@ -118,51 +140,73 @@ def _backoff(attempt: int) -> float:
     return longest * (0.5 + random.random() / 2)  # noqa: S311 - jitter
 
 
-class _NotStreaming(Whole):
-    """A reply that comes as a whole: fewer, larger deltas."""
+class _Answer(Receiver):
+    """A reply, streamed or whole as its content type says: servers do not always send what they were asked for.
 
-    def __init__(self, feed: Feed, think: str) -> None:
-        super().__init__()
+    One read of the socket is one call of the feed.
+    """
+
+    def __init__(self, feed: Feed, think: str, *, stream: bool) -> None:
+        #: Something was handed on: no other try may follow.
+        self.spoke = False
         self._feed = feed
         self._reply = Reply(think)
-
-    def end(self) -> Stop:
-        if self.status >= 400:
-            raise failure_of(self.status, bytes(self.body), retry_after=self.headers.get("retry-after"))
-        self._feed(self._reply.whole(bytes(self.body)))
-        return self._reply.stop()
-
-
-class _Streaming(Receiver):
-    """A streamed reply: one read of the socket is one call of the feed."""
-
-    def __init__(self, feed: Feed, think: str) -> None:
-        self._feed = feed
-        self._reply = Reply(think)
+        self._stream = stream
         self._status = 0
         self._headers: Mapping[str, str] = {}
-        self._failed = bytearray()
+        self._body = bytearray()
+
+    @property
+    def finished(self) -> bool:
+        """The model has said how it ended."""
+        return self._reply.finished
 
     def started(self, status: int, headers: Mapping[str, str]) -> None:
         self._status, self._headers = status, headers
-        if status < 400:
+        if not self._is_good:
+            self._stream = False
+            return
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind.endswith("html"):
+            raise UpstreamError("The upstream answered with a page; is its base URL right?")
+        if headers.get("content-encoding", "identity") != "identity":
+            raise UpstreamError("The upstream compresses its replies although it was not asked to.")
+        self._stream = kind == "text/event-stream" or (self._stream and kind != "application/json")
+        if self._stream:
             self._feed.on_pressure(self.flow.pause, self.flow.resume)
             self._feed([])
 
+    @property
+    def _is_good(self) -> bool:
+        return 200 <= self._status < 300
+
     def data(self, chunk: bytes) -> None:
-        if self._status >= 400:
-            self._failed += chunk
+        if not self._stream:
+            self._keep(chunk)
             return
         deltas = self._reply.feed(chunk)
         if deltas:
+            self.spoke = True
             self._feed(deltas)
+        if self._reply.failure is not None:
+            raise self._reply.failure
         if self._reply.ended:
             self.flow.expect_end()
 
+    def _keep(self, chunk: bytes) -> None:
+        self._body += chunk
+        if self._is_good and len(self._body) > REPLY_MAX:
+            raise UpstreamError("The upstream's reply is too large.")
+        if not self._is_good and len(self._body) > FAILURE_MAX:
+            self.flow.expect_end()
+            del self._body[FAILURE_MAX:]
+
     def end(self) -> Stop:
-        if self._status >= 400:
-            raise failure_of(self._status, bytes(self._failed), retry_after=self._headers.get("retry-after"))
-        deltas = self._reply.close()
+        """How the model call ended.  Raises ``UpstreamError`` where it did not end well."""
+        if not self._is_good:
+            raise failure_of(self._status, bytes(self._body), self._headers)
+        deltas = self._reply.close() if self._stream else self._reply.whole(bytes(self._body))
         if deltas:
+            self.spoke = True
             self._feed(deltas)
         return self._reply.stop()

@@ -12,10 +12,14 @@ class ModelList:
 
     def __init__(self, models: Models, instance: str) -> None:
         self._models = models
+        self._instance = instance
         self._headers = ((b"x-antiphon-instance", instance.encode()),)
 
-    async def all(self, request: Request) -> Reply:  # noqa: ARG002 - a handler's signature
+    async def all(self, request: Request) -> Reply:
         """GET /v1/models"""
+        if request.headers.get("x-antiphon-instance") == self._instance:
+            # It is this server that asks: looking again would wait for itself.
+            return Reply(b'{"object":"list","data":[]}', headers=self._headers)
         listed = [_shape(model) for model in await self._models.all()]
         return Reply(msgspec.json.encode({"object": "list", "data": listed}), headers=self._headers)
 

@@ -45,7 +45,7 @@ class Responses:
     async def _stream(self, request: Request, run: Run) -> None:
         await run.opened()
         connection = request.connection
-        if connection.gone or (run.done.done() and not run.result):
+        if connection.gone:
             raise ClientGone
         reader = sse.SseReader(
             connection,
@@ -55,10 +55,13 @@ class Responses:
             on_full=run.hold,
             on_room=run.go_on,
         )
-        await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
-        assert isinstance(run.log, LiveLog)
-        run.log.attach(reader)
-        await reader.finished()
+        try:
+            await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
+            assert isinstance(run.log, LiveLog)
+            run.log.attach(reader)
+            await reader.finished()
+        finally:
+            reader.stop()
         await connection.finish()
 
     async def _answer_background(self, request: Request, run: Run, body: CreateResponse) -> Reply | None:
@@ -83,7 +86,7 @@ class Responses:
         return Reply((await self._stored(request)).snapshot())
 
     async def _stored(self, request: Request) -> Stored:
-        stored = await self._store.read(request.project, request.params["response_id"])
+        stored = await self._runs.read(request.project, request.params["response_id"])
         if stored is None:
             raise response_not_found(request.params["response_id"])
         return stored
@@ -107,10 +110,18 @@ class Responses:
         )
         connection.on_gone = reader.stop
         connection.watch()
-        await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
-        following = self._runs.follow(request.project, response_id, reader)
-        await reader.finished()
-        following.cancel()
+        following = None
+        try:
+            await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
+            following = self._runs.follow(request.project, response_id, reader)
+            following.add_done_callback(lambda _: reader.stop())
+            await reader.finished()
+        finally:
+            reader.stop()
+            if following is not None and not following.done():
+                following.cancel()
+        if following.done():
+            following.result()  # raises what went wrong in it
         await connection.finish()
 
     async def delete(self, request: Request) -> Reply:
@@ -135,7 +146,8 @@ class Responses:
     async def upgrade(self, request: Request) -> Reply:  # noqa: ARG002 - a handler's signature
         """GET /v1/responses: WebSocket mode (design decision 11)."""
         message = "WebSocket mode is not available; use POST /v1/responses."
-        headers = (("upgrade", "websocket"), ("x-should-retry", "false"))
+        # The parser has seen an upgrade, so that nothing may follow on this connection.
+        headers = (("upgrade", "websocket"), ("connection", "close"), ("x-should-retry", "false"))
         raise ApiError(426, message, code="upgrade_required", headers=headers)
 
 

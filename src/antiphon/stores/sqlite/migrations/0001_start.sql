@@ -8,7 +8,13 @@ CREATE TABLE threads (
     tip INTEGER NOT NULL,
     ancestry TEXT NOT NULL
 );
-CREATE INDEX threads_by_parent ON threads (parent) WHERE parent IS NOT NULL;
+CREATE INDEX threads_by_parent ON threads (parent, base) WHERE parent IS NOT NULL;
+
+-- Threads of which a removal left more than is needed, because somebody was about to continue them.  Who that was is
+-- known in memory only; a new process trims them at its start.
+CREATE TABLE held (
+    thread INTEGER PRIMARY KEY
+);
 
 -- An item is stored once, keyed by thread and position; ids come from clients too and recur.
 CREATE TABLE items (
@@ -61,7 +67,7 @@ CREATE INDEX responses_by_thread ON responses (thread, upto);
 CREATE INDEX responses_by_expiry ON responses (expires) WHERE expires IS NOT NULL;
 CREATE INDEX responses_unfinished ON responses (row) WHERE status IN ('queued', 'in_progress');
 
--- The log of a background run.  `frames` holds the JSON of events first_seq to last_seq, one a line.
+-- The log of a background run.  `frames` holds the JSON of events first_seq to last_seq, parted by the byte 0x1e.
 CREATE TABLE events (
     run INTEGER NOT NULL,
     first_seq INTEGER NOT NULL,

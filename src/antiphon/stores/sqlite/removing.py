@@ -1,0 +1,84 @@
+"""Removes responses, and of the threads what no living response, no fork and no pin needs.
+
+Runs on the writer's thread, inside its transaction.  Rules: design section 3 ("An item lives while ...").
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from antiphon.stores.sqlite.operations import Delete, Release
+from antiphon.stores.sqlite.pins import Pins
+from antiphon.stores.sqlite.saving import Blobs
+from antiphon.stores.sqlite.statements import Statements
+
+_large = msgspec.json.Decoder(dict[str, int | str])
+
+
+class Removing:
+    """Carries out the removals of a group."""
+
+    def __init__(self, statements: Statements, blobs: Blobs, pins: Pins) -> None:
+        self._statements = statements
+        self._blobs = blobs
+        self._pins = pins
+
+    def remove(self, operations: Sequence[Delete | Release]) -> list[int]:
+        """How many responses each operation removed; one named twice counts for the first."""
+        names = [name for operation in operations if isinstance(operation, Delete) for name in operation.responses]
+        found = {(project, id): rest for project, id, *rest in self._statements.rows("doomed", list(set(names)))}
+        threads = {thread for _, thread, _ in found.values()}
+        if found:
+            self._delete([row for row, _, _ in found.values()])
+            members = [_large.decode(large).values() for _, _, large in found.values()]
+            self._blobs.drop(Counter(value for values in members for value in values if isinstance(value, int)))
+        self.trim(threads | {operation.thread for operation in operations if isinstance(operation, Release)})
+        return [
+            sum(found.pop(name, None) is not None for name in operation.responses)
+            if isinstance(operation, Delete) else 0
+            for operation in operations
+        ]  # fmt: skip
+
+    def _delete(self, rows: list[int]) -> None:
+        for name in ("delete_responses", "delete_events", "delete_journal"):
+            self._statements.run(name, rows=rows)
+
+    def trim(self, threads: set[int]) -> None:
+        """Drops the ends that nobody needs, then goes on with the parents of threads of which nothing is left."""
+        while threads:
+            cuts: list[tuple[int, int]] = []
+            gone: list[int] = []
+            held: list[int] = []
+            parents: set[int] = set()
+            for thread, parent, base, needed in self._statements.run("needed", threads=sorted(threads)):
+                pinned = self._pins.kept(thread, needed)
+                if pinned > needed:
+                    held.append(thread)
+                if max(needed, pinned) >= base:
+                    cuts.append((thread, max(needed, pinned)))
+                else:
+                    gone.append(thread)
+                    parents |= {parent} - {None}
+            self._cut(cuts, gone)
+            self._note(sorted(threads), held)
+            threads = parents
+
+    def _cut(self, cuts: list[tuple[int, int]], gone: list[int]) -> None:
+        self._statements.run("cut_items", cuts=[*cuts, *((thread, 0) for thread in gone)])
+        if cuts:
+            self._statements.run("cut_threads", cuts=cuts)
+        if gone:
+            self._statements.run("delete_threads", threads=gone)
+
+    def _note(self, threads: list[int], held: list[int]) -> None:
+        """Pins are gone after a crash; what they held back is found by these notes at the next start."""
+        self._statements.run("forget_held", threads=threads)
+        if held:
+            self._statements.run("note_held", threads=held)
+
+    def resume(self) -> int:
+        """Trims what the pins of an earlier process held back; how many threads that were."""
+        held = {thread for (thread,) in self._statements.run("held")}
+        self.trim(held)
+        return len(held)

@@ -1,0 +1,97 @@
+"""Pieces of tool calls told apart, however a server marks them.
+
+Pure.  The form of the dialect: ``index`` in every piece, ``id`` and ``name`` in the first.  Servers also send: no
+index, no id, a fresh id in every piece, one index for all calls, the name again in every piece, the name late.
+"""
+
+import msgspec
+
+from antiphon.engine.ports import CallDelta, UpstreamError
+
+
+class _Call:
+    """A call as far as it was said."""
+
+    __slots__ = ("id", "key", "name", "pieces")
+
+    def __init__(self, key: int, call_id: str | None) -> None:
+        self.key = key
+        self.id = call_id
+        self.name = ""
+        self.pieces: list[str] = []
+
+    @property
+    def whole(self) -> bool:
+        """Its arguments are complete: what follows cannot belong to it."""
+        try:
+            msgspec.json.decode("".join(self.pieces))
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        return True
+
+
+class Calls:
+    """The calls of one reply."""
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+        self._by_id: dict[str, _Call] = {}
+        self._touched: set[int] = set()
+
+    def begin_list(self) -> None:
+        """A list of pieces follows: with a name, no two of them are of the same call."""
+        self._touched.clear()
+
+    def take(self, index: int | None, call_id: str, name: str, arguments: str) -> CallDelta | None:
+        """The delta that a piece is; None while the name of its call is not known.  Empty strings: not told."""
+        call = self._find(index, call_id, name, arguments)
+        self._touched.add(call.key)
+        if index is not None:
+            self._by_index[index] = call
+        call.pieces.append(arguments)
+        if call.name:
+            return CallDelta(call.key, None, None, arguments)
+        if call_id:
+            call.id = call.id or call_id
+            self._by_id.setdefault(call_id, call)
+        if not name:
+            return None
+        call.name = name
+        return CallDelta(call.key, self._own_id(call), name, "".join(call.pieces))
+
+    def check(self) -> None:
+        """Raises ``UpstreamError`` when a call has never been named."""
+        if any(not call.name for call in self._calls):
+            raise UpstreamError("The upstream sent a tool call without a name.")
+
+    def _find(self, index: int | None, call_id: str, name: str, arguments: str) -> _Call:
+        known = self._known(index, call_id, name)
+        if known is None or (name and self._is_another(known, call_id, name, arguments)):
+            known = _Call(len(self._calls), call_id or None)
+            self._calls.append(known)
+        return known
+
+    def _known(self, index: int | None, call_id: str, name: str) -> _Call | None:
+        """The call that such a piece would go on with."""
+        if index is not None:
+            return self._by_index.get(index)
+        if call_id in self._by_id:
+            return self._by_id[call_id]
+        if call_id and name:
+            return None
+        return self._calls[-1] if self._calls else None
+
+    def _is_another(self, known: _Call, call_id: str, name: str, arguments: str) -> bool:
+        """A name that is told again is mostly that of a new call, and with some servers a mere repetition."""
+        if not known.name:
+            return False
+        if known.key in self._touched:
+            return True
+        if call_id and known.id:
+            return call_id != known.id
+        return name != known.name or (bool(arguments) and known.whole)
+
+    def _own_id(self, call: _Call) -> str | None:
+        """Its id, unless an earlier call of this reply has the same."""
+        return call.id if call.id and self._by_id.get(call.id, call) is call else None

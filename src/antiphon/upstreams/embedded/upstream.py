@@ -1,0 +1,55 @@
+"""``engine.ports.Upstream`` over GGUF files: one engine for each."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from antiphon.engine.ports import Capabilities, Clock, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.upstreams.embedded.engine import Engine
+from antiphon.upstreams.embedded.sizing import Settings
+from antiphon.upstreams.http import Timeouts
+
+OWNER = "embedded"
+_CAPABILITIES = Capabilities(images=False)
+
+
+class Embedded:
+    """Models in files, by name; nothing is loaded before it is asked for."""
+
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        clock: Clock,
+        settings: Settings = Settings(),  # noqa: B008 - frozen
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+    ) -> None:
+        self._files = dict(files)
+        self._engines = {name: Engine(name, path, clock, settings, timeouts) for name, path in files.items()}
+
+    async def run(self, request: ModelRequest, feed: Feed) -> Stop:
+        engine = self._engines.get(request.model)
+        if engine is None:
+            message = f"The embedded engine has no model `{request.model}`."
+            raise UpstreamError(message, status=404, code="model_not_found")
+        return await engine.run(request, feed)
+
+    async def models(self) -> list[ModelInfo]:
+        """All files, loaded or not; ``created`` is when the file was last written."""
+        return [ModelInfo(name, _written(path), OWNER) for name, path in self._files.items()]
+
+    def loaded(self) -> dict[str, int]:
+        """The process ids of the models that are loaded now."""
+        return {name: engine.pid for name, engine in self._engines.items() if engine.pid is not None}
+
+    def capabilities(self, model: str) -> Capabilities:  # noqa: ARG002 - the same for all
+        return _CAPABILITIES
+
+    async def close(self) -> None:
+        await asyncio.gather(*(engine.close() for engine in self._engines.values()))
+
+
+def _written(path: Path) -> int:
+    try:
+        return int(path.stat().st_mtime)
+    except OSError:
+        return 0

@@ -1,0 +1,109 @@
+"""A proxy that hands everything on untouched and checks every reply against the specifications.
+
+Official SDKs talk through it, so whatever a test calls, no reply goes unchecked.  What is wrong is kept in
+`violations`, for a fixture to raise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from tests.specification import conformance
+from tests.specification.frames import DONE
+
+HOP_BY_HOP = {"connection", "host", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
+ALWAYS = {"x-request-id", "openai-version", "openai-processing-ms"}
+
+
+class CheckingProxy:
+    """Forwards to `server` (its URL without a path)."""
+
+    def __init__(self, server: str) -> None:
+        self.violations: list[str] = []
+        self.checked = 0
+        self._server = server
+        self.app = web.Application(client_max_size=128 << 20)
+        self.app.add_routes([web.route("*", "/{path:.*}", self.forward)])
+        self.app.cleanup_ctx.append(self._session_context)
+
+    async def _session_context(self, app: web.Application) -> Any:
+        async with aiohttp.ClientSession(auto_decompress=False) as self._session:
+            yield
+
+    async def forward(self, request: web.Request) -> web.StreamResponse:
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
+        body = await request.read()
+        received = bytearray()
+        call = self._session.request(
+            request.method, self._server + request.path_qs, headers=headers, data=body or None, allow_redirects=False
+        )
+        async with call as answer:
+            kept = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
+            reply = web.StreamResponse(status=answer.status, headers=kept)
+            await reply.prepare(request)
+            try:
+                async for chunk in answer.content.iter_any():
+                    received += chunk
+                    await reply.write(chunk)
+            finally:
+                self._check(request, answer, bytes(received))
+        return reply
+
+    def _check(self, request: web.Request, answer: aiohttp.ClientResponse, body: bytes) -> None:
+        try:
+            check_reply(request, answer, body)
+            self.checked += 1
+        except AssertionError as error:
+            self.violations.append(f"{request.method} {request.path_qs} {answer.status}: {error}")
+
+
+def check_reply(request: web.Request, answer: aiohttp.ClientResponse, body: bytes) -> None:
+    """Raises AssertionError for a reply that no client of the official API would expect."""
+    missing = ALWAYS - {name.lower() for name in answer.headers}
+    assert not missing, f"headers are missing: {sorted(missing)}"
+    kind = answer.headers.get("content-type", "")
+    if kind.startswith("text/event-stream"):
+        assert kind == "text/event-stream; charset=utf-8"
+        check_frames(body, whole="starting_after" not in request.query)
+        return
+    assert kind == "application/json", f"content type {kind!r}"
+    decoded = json.loads(body)
+    if answer.status >= 400:
+        conformance.check_error(decoded)
+        retried = answer.status == 429 or answer.status >= 500
+        assert not retried or "x-should-retry" in answer.headers, "x-should-retry is missing"
+        return
+    _check_of(request.method, request.path)(decoded)
+
+
+def _check_of(method: str, path: str) -> Callable[[Any], None]:
+    if method == "DELETE":
+        return conformance.check_deleted
+    if path.endswith("/input_items"):
+        return conformance.check_item_list
+    if path == "/v1/models":
+        return conformance.check_model_list
+    if path.startswith("/v1/models/"):
+        return conformance.check_model
+    assert path.startswith("/v1/responses"), f"no check for {method} {path}"
+    return conformance.check_response
+
+
+def check_frames(body: bytes, *, whole: bool) -> None:
+    """A stream: all laws when it was read from its first event to its end, else each event and their numbers."""
+    ended = body.endswith(f"{DONE}\n\n".encode())
+    if not ended:
+        body = body[: body.rfind(b"\n\n") + 2] + f"{DONE}\n\n".encode()
+    events = conformance.without_keepalives(conformance.parse_sse(body))
+    if ended and whole:
+        conformance.check_stream(events)
+        return
+    for event in events:
+        conformance.check_event(event)
+    numbers = [event["sequence_number"] for event in events]
+    expected = list(range(numbers[0], numbers[0] + len(numbers))) if numbers else []
+    assert numbers == expected, f"numbers with a gap: {numbers}"

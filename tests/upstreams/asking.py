@@ -1,0 +1,36 @@
+"""Model requests as the engine makes them, from requests as clients write them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from antiphon.engine import toolbox
+from antiphon.engine.context import view
+from antiphon.engine.ports import ModelRequest
+from antiphon.protocol.requests import read_create
+
+Json = dict[str, Any]
+
+
+def asked(*items: Json, model: str = "m", force_choice: bool = True, **parameters: Any) -> ModelRequest:
+    """A model request with these items in its context and the parameters of a client's request."""
+    raw = json.dumps({"model": model, "input": "unused", **parameters}).encode()
+    return asked_of(raw, *items, force_choice=force_choice)
+
+
+def asked_of(raw: bytes, *items: Json, force_choice: bool = True) -> ModelRequest:
+    """The same, from the bytes of a client's request."""
+    request = read_create(raw)
+    box = toolbox.sort(request, {}, strict=False)
+    context = view(json.dumps(item).encode() for item in items)
+    return ModelRequest(request.model or "", context, box.visible, request, box.choice, force_choice)
+
+
+def user(text: str) -> Json:
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+
+
+def function(name: str, **members: Any) -> Json:
+    """A declaration of a function."""
+    return {"type": "function", "name": name, **members}

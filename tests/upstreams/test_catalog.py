@@ -1,0 +1,345 @@
+"""Names of models: whose they are, what catches them, and what is said while an upstream is down."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.upstreams.servers import Conversation, WaitlessClock, reply, serving
+
+from antiphon.engine.ports import ModelInfo, UpstreamError
+from antiphon.protocol.errors import ApiError
+from antiphon.upstreams.catalog import Catalog, Entry
+from antiphon.upstreams.chat_completions import ChatCompletions
+from antiphon.upstreams.scripted import ScriptedUpstream
+from antiphon.web.api.models import ModelList
+from antiphon.web.messages import Request
+
+REFRESH_SECONDS = 30
+
+
+class Place(ScriptedUpstream):
+    """An upstream that can be down, and counts how often it is asked for its models."""
+
+    def __init__(self, *models: str, down: bool = False) -> None:
+        super().__init__(models=models)
+        self.asked = 0
+        self.down = down
+        self.gate: asyncio.Event | None = None
+        self.here = asyncio.Event()
+
+    async def models(self) -> list[ModelInfo]:
+        self.asked += 1
+        self.here.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.down:
+            raise UpstreamError("Cannot connect.")
+        return await super().models()
+
+
+class World:
+    """A catalog over places: `name=place` or `name=(place, patterns)`."""
+
+    def __init__(self, aliases: dict[str, str] | None = None, **places: Place | tuple[Place, list[str]]) -> None:
+        self.clock = WaitlessClock()
+        entries = [
+            Entry(name, *place) if isinstance(place, tuple) else Entry(name, place) for name, place in places.items()
+        ]
+        self.names = {id(entry.upstream): entry.name for entry in entries}
+        self.catalog = Catalog(entries, aliases or {}, self.clock, REFRESH_SECONDS)
+
+    async def where(self, name: str) -> str:
+        """`upstream: model` for a name, or the status that asking for it has."""
+        try:
+            route = await self.catalog.route(name)
+        except ApiError as error:
+            return str(error.status)
+        return f"{self.names[id(route.upstream)]}: {route.model}"
+
+    async def listed(self) -> list[str]:
+        return [model.id for model in await self.catalog.all()]
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("llama", "a: llama"),
+        ("qwen", "b: qwen"),
+        ("both", "a: both"),
+        ("a/both", "a: both"),
+        ("b/both", "b: both"),
+        ("b/llama", "404"),
+        ("org/name", "a: org/name"),
+        ("a/org/name", "a: org/name"),
+        ("b/qwen", "b: qwen"),
+        ("c/qwen", "404"),
+        ("a", "404"),
+        ("a/", "404"),
+        ("/llama", "404"),
+        ("", "404"),
+        ("lla*", "404"),
+    ],
+)
+async def test_a_name_leads_to_the_first_upstream_that_serves_it(name: str, where: str) -> None:
+    world = World(a=Place("llama", "both", "org/name"), b=Place("qwen", "both"))
+
+    assert await world.where(name) == where
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("gpt-4o", "a: gpt-4o"),
+        ("gpt-", "a: gpt-"),
+        ("o1", "a: o1"),
+        ("o1-mini", "b: o1-mini"),
+        ("model[q4]", "a: model[q4]"),
+        ("modelq", "a: modelq"),
+        ("anything", "b: anything"),
+        ("b/gpt-4o", "b: gpt-4o"),
+        ("a/unknown", "b: a/unknown"),
+    ],
+)
+async def test_patterns(name: str, where: str) -> None:
+    world = World(a=(Place(), ["gpt-*", "o1", "model[q4]"]), b=(Place(), ["*"]))
+
+    assert await world.where(name) == where
+
+
+async def test_patterns_need_no_list_of_models() -> None:
+    place = Place(down=True)
+    world = World(a=(place, ["gpt-*"]))
+
+    assert await world.where("gpt-4o") == "a: gpt-4o"
+    assert place.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("gpt-4", "a: llama"),
+        ("mine", "b: qwen"),
+        ("gone", "404"),
+        ("unheard-of", "a: llama"),
+        ("qwen", "b: qwen"),
+        ("*", "a: llama"),
+        ("chain", "404"),
+    ],
+)
+async def test_aliases(name: str, where: str) -> None:
+    aliases = {"gpt-4": "llama", "mine": "b/qwen", "gone": "no-such-model", "chain": "gpt-4", "*": "llama"}
+    world = World(aliases, a=Place("llama"), b=Place("qwen"))
+
+    assert await world.where(name) == where
+
+
+async def test_what_catches_all_catches_nothing_that_an_upstream_has() -> None:
+    """Even on the first request, when nobody has been asked yet."""
+    world = World({"*": "demo"}, demo=(Place(), ["demo"]), other=Place("llama"))
+
+    assert await world.where("llama") == "other: llama"
+    assert await world.where("gpt-4.1") == "demo: demo"
+
+
+async def test_an_alias_hides_a_model() -> None:
+    world = World({"llama": "qwen"}, a=Place("llama"), b=Place("qwen"))
+
+    assert await world.where("llama") == "b: qwen"
+
+
+async def test_an_alias_that_is_added_later() -> None:
+    world = World(a=Place("llama"))
+    world.catalog.add_alias("new", "llama")
+
+    assert await world.where("new") == "a: llama"
+    assert world.catalog.aliases == {"new": "llama"}
+
+
+# --- Upstreams that are down ---
+
+
+async def test_a_model_is_not_said_to_be_unknown_while_an_upstream_is_down() -> None:
+    world = World(a=Place("llama"), b=Place("qwen", down=True))
+
+    with pytest.raises(ApiError) as caught:
+        await world.catalog.route("qwen")
+
+    assert (caught.value.status, caught.value.code, caught.value.type) == (503, "model_not_found", "server_error")
+    assert ("x-should-retry", "true") in caught.value.headers
+    assert "Cannot connect." in caught.value.message
+    assert await world.where("llama") == "a: llama"
+    assert world.catalog.failures == {"b": "Cannot connect."}
+
+
+async def test_an_upstream_that_comes_back_is_found_without_waiting() -> None:
+    place = Place("qwen", down=True)
+    world = World(a=place)
+    assert await world.where("qwen") == "503"
+    place.down = False
+    world.clock.time += 1.0
+
+    assert await world.where("qwen") == "a: qwen"
+    assert world.catalog.failures == {}
+    assert await world.where("unknown") == "404"
+
+
+async def test_an_upstream_that_is_down_is_not_asked_by_every_request() -> None:
+    place = Place(down=True)
+    world = World(a=place)
+
+    for _ in range(10):
+        assert await world.where("qwen") == "503"
+
+    assert place.asked == 1
+
+
+async def test_an_upstream_that_goes_down_keeps_its_models() -> None:
+    place = Place("llama")
+    world = World(a=place)
+    await world.listed()
+    place.down = True
+    world.clock.time += REFRESH_SECONDS
+
+    assert await world.listed() == ["llama"]
+    assert await world.where("llama") == "a: llama"
+    assert world.catalog.failures == {"a": "Cannot connect."}
+
+
+async def test_what_catches_all_is_there_while_an_upstream_is_down() -> None:
+    place = Place(down=True)
+    world = World({"*": "demo"}, demo=(Place(), ["demo"]), other=place)
+
+    for _ in range(3):
+        assert await world.where("gpt-4.1") == "demo: demo"
+
+    assert place.asked == 1
+
+
+async def test_a_failure_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    place = Place(down=True)
+    world = World(a=place)
+    for _ in range(3):
+        await world.catalog.refresh()
+    place.down = False
+    await world.catalog.refresh()
+    place.down = True
+    await world.catalog.refresh()
+
+    assert [record.getMessage() for record in caplog.records] == 2 * ["upstream a: Cannot connect."]
+
+
+# --- Asking ---
+
+
+async def test_a_list_is_believed_for_a_while() -> None:
+    place = Place("llama")
+    world = World(a=place)
+    for _ in range(5):
+        await world.listed()
+        await world.where("llama")
+        await world.where("unknown")
+    assert place.asked == 1
+
+    world.clock.time += REFRESH_SECONDS
+    await world.listed()
+
+    assert place.asked == 2
+
+
+async def test_a_new_model_is_found_when_the_list_is_old() -> None:
+    place = Place("llama")
+    world = World(a=place)
+    assert await world.where("new") == "404"
+    place._models.append("new")
+    world.clock.time += REFRESH_SECONDS
+
+    assert await world.where("new") == "a: new"
+
+
+async def test_requests_at_the_same_time_share_one_look() -> None:
+    place = Place("llama")
+    place.gate = asyncio.Event()
+    world = World(a=place)
+    asking = [asyncio.ensure_future(world.where("llama")) for _ in range(20)]
+    await asyncio.wait_for(place.here.wait(), 5)
+    asking[0].cancel()
+    place.gate.set()
+
+    assert await asyncio.gather(*asking[1:]) == 19 * ["a: llama"]
+    assert asking[0].cancelled()
+    assert place.asked == 1
+
+
+async def test_upstreams_are_asked_side_by_side() -> None:
+    first, second = Place("llama"), Place("qwen")
+    first.gate = second.here
+    second.gate = first.here
+    world = World(a=first, b=second)
+
+    async with asyncio.timeout(5):
+        assert await world.listed() == ["llama", "qwen"]
+
+
+async def test_closing_ends_a_look_and_every_upstream() -> None:
+    place = Place("llama")
+    place.gate = asyncio.Event()
+    world = World(a=place)
+    asking = asyncio.ensure_future(world.where("llama"))
+    await asyncio.wait_for(place.here.wait(), 5)
+
+    await world.catalog.close()
+
+    assert place.closed
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
+# --- The list ---
+
+
+async def test_the_list_has_each_name_once_and_sorted() -> None:
+    world = World(
+        {"gpt-4": "qwen", "llama": "qwen", "lost": "no-such-model", "*": "qwen"},
+        a=Place("qwen", "both"),
+        b=Place("llama", "both"),
+        c=(Place("pattern-1", "other"), ["pattern-*", "exact"]),
+    )
+
+    assert await world.listed() == ["both", "exact", "gpt-4", "llama", "lost", "pattern-1", "qwen"]
+
+
+async def test_a_model_that_is_named_and_found_is_listed_as_it_was_found() -> None:
+    class Dated(Place):
+        async def models(self) -> list[ModelInfo]:
+            return [ModelInfo("exact", 5, "them")]
+
+    world = World(a=(Dated(), ["exact"]))
+
+    assert await world.catalog.all() == [ModelInfo("exact", 5, "them")]
+
+
+# --- A server that is its own upstream ---
+
+
+async def test_a_server_that_is_its_own_upstream_notices_it() -> None:
+    """Through another name, so that the settings cannot tell: the look for models must not wait for itself."""
+
+    async def talk(conversation: Conversation) -> None:
+        while (asked := await conversation.request()) is not None:
+            headers = [(name.encode(), value.encode()) for name, value in asked.headers.items()]
+            scope = {"method": asked.method, "path": asked.path, "headers": headers, "query_string": b""}
+            told = await handler.all(Request(scope, None, None, "req_1"))  # type: ignore[arg-type]
+            named = {name.decode(): value.decode() for name, value in told.headers}
+            await conversation.send(reply(told.body, **named))
+
+    async with serving(talk) as server:
+        itself = ChatCompletions(server.url, WaitlessClock(), instance="mine")
+        catalog = Catalog([Entry("self", itself), Entry("a", Place("llama"))], {}, WaitlessClock())
+        handler = ModelList(catalog, "mine")
+        async with asyncio.timeout(5):
+            listed = await catalog.all()
+        await catalog.close()
+
+    assert [model.id for model in listed] == ["llama"]
+    assert "is this server itself" in catalog.failures["self"]
