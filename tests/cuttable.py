@@ -47,6 +47,8 @@ class Cuttable:
         #: Whether new connections are taken; otherwise they are dropped at once.
         self.accepting = True
         self.rule: Rule = lambda data: Verdict.PASS
+        #: Set when a connection was turned away.
+        self.refused = asyncio.Event()
         self.cuts = 0
         self.accepted = 0
 
@@ -65,6 +67,7 @@ class Cuttable:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self.accepting:
+            self.refused.set()
             writer.transport.abort()
             return
         try:
@@ -88,6 +91,11 @@ class Cuttable:
     def cut_one(self, pair: _Pair) -> None:
         self.cuts += 1
         pair.abort()
+
+    def refuse(self) -> None:
+        """Breaks every connection and takes no more."""
+        self.accepting = False
+        self.cut()
 
     def stall(self) -> None:
         """Nothing passes any more, and nobody is told."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ import msgspec
 from antiphon.attachments import FetchedAttachments
 from antiphon.clock import SystemClock
 from antiphon.config import Config, ConfigError, UpstreamConfig
-from antiphon.engine.ports import Tool
+from antiphon.engine.ports import Store, Tool
 from antiphon.engine.turns import Limits
 from antiphon.fetching import Fetcher
 from antiphon.runs import recovery, running
@@ -50,7 +50,7 @@ class Server:
         #: The model that every unknown name means because it is the only one; None: the operator decided.
         self.catch_all = _only_model(config)
         self.catalog = _catalog(config, self.clock, self.instance, self.catch_all)
-        self.store = _store(config)
+        self.store, self._open_store = _store(config)
         self.fetcher = Fetcher(
             allowed_hosts=config.fetch_allowed_hosts,
             ports=config.fetch_ports,
@@ -94,8 +94,9 @@ class Server:
         ]
 
     async def start(self) -> None:
-        """Settles what an earlier process left, then begins to sweep."""
+        """Opens the store, settles what an earlier process left, then begins to sweep."""
         config = self.config
+        await self._open_store()
         await recovery.recover(self.store, self.clock, config.response_days * 86400 or 2**40)
         sweeping = recovery.sweep(self.store, self.clock, config.expire_every_seconds)
         self._sweeper = asyncio.get_running_loop().create_task(sweeping)
@@ -120,12 +121,41 @@ def _pick(config: Config, kind: type[S]) -> S:
     return kind(**values)
 
 
-def _store(config: Config) -> SqliteStore:
+def _store(config: Config) -> tuple[Store, Callable[[], Awaitable[None]]]:
+    """The store, and what is to be awaited before it is used."""
+    url = config.database_url()
+    if url is not None:
+        return _postgres(config, url)
     path = config.database_path()
     try:
-        return SqliteStore(path)
+        return SqliteStore(path), _nothing
     except (OSError, ValueError) as error:
         raise ConfigError(f"database: cannot open {path}: {error}.") from None
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _postgres(config: Config, url: str) -> tuple[Store, Callable[[], Awaitable[None]]]:
+    try:
+        from antiphon.stores.postgres import PostgresStore, Settings
+    except ImportError:
+        message = "database: PostgreSQL needs a driver that is not installed; pip install 'antiphon[postgres]'."
+        raise ConfigError(message) from None
+    settings = Settings(
+        url,
+        connections=config.database_connections,
+        connect_seconds=config.database_connect_seconds,
+        statement_seconds=config.database_statement_seconds,
+        read_seconds=config.database_read_seconds,
+        write_seconds=config.database_write_seconds,
+    )
+    try:
+        store = PostgresStore(settings)
+    except ValueError as error:
+        raise ConfigError(f"database: {error}.") from None
+    return store, store.open
 
 
 def _check_exposure(config: Config) -> None:

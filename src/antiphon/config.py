@@ -49,8 +49,27 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     host: Annotated[str, Meta(description="Address to listen on; beyond loopback, keys are required.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8600
     database: Annotated[
-        str, Meta(description="A path, `sqlite:///PATH` or `:memory:`; default: a file in the user data directory.")
+        str,
+        Meta(
+            description="A path, `sqlite:///PATH`, `:memory:` or `postgresql://USER:PASSWORD@HOST/NAME`; "
+            "default: a file in the user data directory."
+        ),
     ] = ""
+    database_connections: Annotated[
+        int, Meta(ge=1, description="Most connections that read from PostgreSQL; two more write.")
+    ] = 8
+    database_connect_seconds: Annotated[
+        float, Meta(gt=0, description="Longest wait for a connection to PostgreSQL.")
+    ] = 5.0
+    database_statement_seconds: Annotated[
+        float, Meta(gt=0, description="Longest run of one statement in PostgreSQL.")
+    ] = 10.0
+    database_read_seconds: Annotated[
+        float, Meta(gt=0, description="How long a request waits for PostgreSQL to come back before it is a 503.")
+    ] = 5.0
+    database_write_seconds: Annotated[
+        float, Meta(gt=0, description="How long a response waits to be stored while PostgreSQL is away.")
+    ] = 30.0
     upstreams: Annotated[list[UpstreamConfig], Meta(description="Servers that run models, by their base URLs.")] = []
     upstream_key: Annotated[str | None, Meta(description="API key for upstreams that have none of their own.")] = None
     models: Annotated[list[str], Meta(description="GGUF files to serve with the embedded engine.")] = []
@@ -109,8 +128,19 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     engine_slots: Annotated[int, Meta(ge=1, description="Generations at once in the embedded engine.")] = 4
     engine_context: Annotated[
         int,
-        Meta(ge=0, description="Context tokens per generation in the embedded engine; 0: the model's own."),
+        Meta(
+            ge=0,
+            description="Context tokens per generation in the embedded engine; 0: the model's own, at most 32768, and "
+            "less where all slots together would take over a quarter of memory.",
+        ),
     ] = 0
+    engine_waiting: Annotated[
+        int, Meta(ge=1, description="Requests that may wait for a slot of an embedded model; more are refused.")
+    ] = 256
+    engine_cache_mib: Annotated[
+        int, Meta(ge=0, description="Memory for prompts of earlier turns, per embedded model.")
+    ] = 1024
+    engine_load_seconds: Annotated[float, Meta(gt=0, description="Longest wait for an embedded model to load.")] = 300.0
     engine_idle_seconds: Annotated[
         float, Meta(gt=0, description="An embedded model unused for so long is unloaded.")
     ] = 900.0
@@ -122,6 +152,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
         str, Meta(pattern="^(debug|info|warning|error)$", description="`debug`, `info`, `warning` or `error`.")
     ] = "info"
 
+    def database_url(self) -> str | None:
+        """The URL of a PostgreSQL database; None when the state is SQLite's."""
+        schemes = ("postgresql://", "postgresql+asyncpg://", "postgres://")
+        return self.database if self.database.startswith(schemes) else None
+
     def database_path(self) -> Path | None:
         """The file of state; None: in memory.  Raises ``ConfigError``."""
         text = self.database
@@ -130,7 +165,10 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
         if text.startswith("sqlite:///"):
             text = text.removeprefix("sqlite:///")
         elif "://" in text:
-            raise ConfigError(f"database: '{text}' is not supported; give a path, sqlite:///PATH or :memory:.")
+            scheme = text.partition("://")[0]
+            raise ConfigError(
+                f"database: '{scheme}://' is not supported; give a path, sqlite:///PATH, :memory: or postgresql://HOST/NAME."
+            )
         return Path(text).expanduser() if text else user_data_path("antiphon") / "antiphon.db"
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ async def running(chromium: str, url: str, profile: Path) -> AsyncIterator[str]:
         url,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     assert process.stderr is not None
     try:
@@ -52,8 +55,9 @@ async def running(chromium: str, url: str, profile: Path) -> AsyncIterator[str]:
         yield f"http://{found[1].decode()}"
     finally:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
+            os.killpg(process.pid, signal.SIGKILL)  # its children hold its standard error
+        async with asyncio.timeout(STEP_SECONDS):
+            await process.communicate()
 
 
 async def outcome(chromium: str, url: str, profile: Path) -> dict[str, str]:

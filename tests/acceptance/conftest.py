@@ -93,6 +93,13 @@ def guarded(
         yield served
 
 
+@pytest.fixture(scope="session")
+def bare(servers: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Nothing but the bundled model, to which every name leads."""
+    with serving(servers, tmp_path_factory.mktemp("bare")) as served:
+        yield served
+
+
 @pytest.fixture(autouse=True)
 def _every_reply_conforms(request: pytest.FixtureRequest) -> Iterator[None]:
     """What the proxies found wrong fails the test in which it happened."""

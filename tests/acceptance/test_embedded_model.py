@@ -15,9 +15,8 @@ import pytest
 from openai import OpenAI
 from openai.types.responses import FunctionToolParam
 from pydantic import BaseModel
-from tests.acceptance.conftest import Served, serving
+from tests.acceptance.conftest import Served
 from tests.acceptance.test_javascript import STORY, run
-from tests.acceptance.threads import LoopThread
 
 MODEL = "antiphon-demo"
 PROMPT = "Tell me a three sentence bedtime story about a unicorn."
@@ -35,12 +34,6 @@ WEATHER: FunctionToolParam = {
         "additionalProperties": False,
     },
 }
-
-
-@pytest.fixture(scope="module")
-def bare(servers: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(servers, tmp_path_factory.mktemp("bare")) as served:
-        yield served
 
 
 @pytest.fixture

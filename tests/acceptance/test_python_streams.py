@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from uuid import uuid4
+
 import pytest
 from openai import NotFoundError, OpenAI
 from pydantic import BaseModel
@@ -132,3 +135,15 @@ def test_a_reader_that_leaves_ends_the_run_and_leaves_nothing(direct: OpenAI, ch
     chat.abandoned(gate)
     with pytest.raises(NotFoundError):
         direct.responses.retrieve(first.response.id)
+
+
+def test_the_model_is_let_go_within_a_tenth_of_a_second(direct: OpenAI, chat: ChatControl) -> None:
+    def seconds_until_let_go() -> float:
+        gate = f"gate{uuid4().hex}"
+        with direct.responses.create(model="gated", input=f"gate {gate}", stream=True):
+            chat.reached(gate)
+        left = time.perf_counter()
+        chat.abandoned(gate)
+        return time.perf_counter() - left
+
+    assert min(seconds_until_let_go() for _ in range(5)) < 0.1

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from tests.stores.contract import StoreContract
-from tests.stores.contract_removal import RemovalContract
-from tests.stores.world import World
+from tests.stores.contract_removal import Life, RemovalContract, agrees
+from tests.stores.postgres_server import DATABASE, EMPTY, PostgresServer
+from tests.stores.world import World, items, record
 
 from antiphon.engine.ports import Store
 from antiphon.stores.postgres import PostgresStore, Settings
-
-pytest_plugins = ["tests.stores.postgres_server"]
 
 
 class PostgresStores:
@@ -29,20 +30,31 @@ class PostgresStores:
         return PostgresStore(self.settings, **options)
 
 
-@pytest.fixture
-async def stores(database_url: str) -> PostgresStores:
-    made = PostgresStores(database_url)
-    store = made.open()
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
+async def opened(postgres: PostgresServer, made_database: None) -> AsyncIterator[PostgresStore]:
+    """One store for all tests, since a new connection costs more than most of them."""
+    store = PostgresStores(postgres.url(DATABASE)).open()
     await store.open()
+    yield store
     await store.close()
-    return made
+
+
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
+async def admin(postgres: PostgresServer, opened: PostgresStore) -> AsyncIterator[Any]:
+    connection = await postgres.connect(DATABASE)
+    yield connection
+    await connection.close()
+
+
+@pytest_asyncio.fixture(loop_scope="class")
+async def stores(postgres: PostgresServer, admin: Any) -> AsyncIterator[PostgresStores]:
+    yield PostgresStores(postgres.url(DATABASE))
+    await admin.execute(EMPTY)
 
 
 @pytest.fixture
-async def store(stores: PostgresStores) -> AsyncIterator[Store]:
-    opened = stores.open()
-    yield opened
-    await opened.close()
+def store(opened: PostgresStore, stores: PostgresStores) -> Store:
+    return opened
 
 
 @pytest.fixture
@@ -50,24 +62,52 @@ def world(store: Store) -> World:
     return World(store)
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class TestPostgres(StoreContract, RemovalContract):
     """Every test of the contract."""
+
+    @pytest_asyncio.fixture(loop_scope="class")
+    async def turns(self, world: World) -> World:
+        """As in the contract, but in the loop of this class."""
+        await world.say(turn="a", input=items("0", "1"), output=items("2", "3"))
+        await world.say("a", turn="taken")
+        await world.say("a", turn="b", input=items("4", "5"), output=items("6"))
+        await world.say("b", turn="last", input=items("7", "8", "9"), output=items("out"))
+        return world
 
     async def test_deletes_and_saves_at_once(self, store: Store, world: World) -> None:
         """Reads and deletions do not queue behind each other here, so what is to be continued is pinned first."""
         for number in range(10):
             await world.say(turn=f"old{number}")
             await world.say(f"old{number}", turn=f"mid{number}")
-        pinned = [await world.pin(f"mid{number}") for number in range(10)]
+        pinned = {number: await world.pin(f"mid{number}") for number in range(10)}
+        news = [
+            record(f"new{number}", parent=context.parent, input=items(f"new{number}?"), output=items(f"new{number}!"))
+            for number, context in pinned.items()
+        ]
 
         await asyncio.gather(
             *(store.delete("p", f"old{number}") for number in range(10)),
-            *(world.say(f"mid{number}", turn=f"new{number}") for number in range(1, 10, 2)),
-            *(world.go_on(pinned[number], f"new{number}") for number in range(0, 10, 2)),
+            *map(store.save, news),
             *(store.delete("p", f"mid{number}") for number in range(0, 10, 2)),
         )
+        for context in pinned.values():
+            world.release(context)
 
         for n in range(10):
             assert await world.seen(f"new{n}") == [
                 f"{turn}{n}{mark}" for turn in ("old", "mid", "new") for mark in "?!"
             ]
+
+    @pytest.mark.parametrize("seed", range(3, 9))
+    async def test_a_random_life_agrees_with_the_model(self, stores: PostgresStores, seed: int) -> None:
+        """Compared less often than a store without round trips, over more lives."""
+        store = stores.open(segments_max=4)
+        life = Life(World(store), random.Random(seed))
+        for step in range(1, 101):
+            await life.step()
+            if step % 25 == 0:
+                await agrees(life.world, life.model)
+        await life.end()
+        assert await life.world.alive(life.model.everything()) == set()
+        await store.close()

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import apsw
 import pytest
+from tests.runs.stage import Follower, Stage
 from tests.stores.test_sqlite_files import files_of
-from tests.stores.world import PATIENCE_SECONDS, World, event, item, record
+from tests.stores.world import PATIENCE_SECONDS, World, event, item, record, within
 
-from antiphon.engine.ports import Batch, ToolCall, ToolResult
+from antiphon.engine.ports import Batch, CallDelta, Delta, ReasoningDelta, TextDelta, ToolCall, ToolResult
+from antiphon.runs.log import LiveLog
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.stores.sqlite.checkpoints import blanked, has_leftovers, unused
 
@@ -55,7 +57,7 @@ async def written(store: SqliteStore) -> None:
 async def until(reached: Callable[[], bool]) -> float:
     """How long it took until something was so."""
     begun = time.monotonic()
-    while not reached() and time.monotonic() - begun < PATIENCE_SECONDS:
+    while not reached() and time.monotonic() - begun < PATIENCE_SECONDS:  # noqa: ASYNC110 - files tell nobody
         await asyncio.sleep(0.01)
     assert reached()
     return time.monotonic() - begun
@@ -119,6 +121,38 @@ async def test_a_background_run_leaves_nothing_when_its_time_has_come(store: Sql
 
     assert MARK.encode() not in content(path)
     assert await world.seen("before") == ["before?", "before!"]
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_unstored_runs_leave_nothing(path: Path, background: bool) -> None:
+    """Through the runs themselves: in the foreground at no time, in the background ten minutes after the end."""
+    store, gate = SqliteStore(path, erase_seconds=0), asyncio.Event()
+    reply: list[Delta] = [TextDelta(MARK), ReasoningDelta(MARK), CallDelta(0, "c", MARK, MARK)]
+    stage = Stage([[TextDelta("Hi")]], [reply, gate, reply], store=store)
+    before = await stage.answer(input="before")
+    said = {"input": MARK, "instructions": MARK * 100, "metadata": {"a": MARK}, "previous_response_id": before["id"]}
+    run = await stage.create(**said, store=False, background=background, stream=True)
+    follower = Follower()
+    if isinstance(run.log, LiveLog):
+        run.log.attach(follower)
+    else:
+        stage.runs.follow("p", run.draft.shell.id, follower)
+    await follower.until_type("output_text.delta")
+    await written(store)
+    assert (MARK.encode() in content(path)) is background
+
+    gate.set()
+    await within(run.finished())
+    await written(store)
+    assert (MARK.encode() in content(path)) is background
+    assert (await store.read("p", run.draft.shell.id) is not None) is background
+
+    assert await store.expire(int(time.time()) + 599) == 0
+    assert await store.expire(int(time.time()) + 601) == background
+    await written(store)
+    assert MARK.encode() not in content(path)
+    assert b'"text":"before"' in content(path)
+    await stage.close()
 
 
 async def test_what_others_need_stays_until_the_last_of_them_goes(store: SqliteStore, path: Path) -> None:

@@ -16,7 +16,7 @@ from antiphon.upstreams.embedded.upstream import Embedded
 PATIENCE_SECONDS = 20
 MODEL = "antiphon-demo"
 STORY = "Tell me a three sentence bedtime story about a unicorn."
-#: Takes the small model to the end of its context, whatever it has learnt.
+#: Takes the small model to its limit of tokens, whatever it has learnt.
 LONG = {
     "type": "json_schema",
     "name": "numbers",
@@ -66,9 +66,9 @@ async def run(upstream: Embedded, *items: dict[str, Any], model: str = MODEL, **
     return heard, stop
 
 
-def begin(upstream: Embedded, heard: Heard, model: str = MODEL) -> asyncio.Task[Stop]:
-    """A call that would last for seconds."""
-    request = asked(user("Count."), model=model, text={"format": LONG}, stream=True)
+def begin(upstream: Embedded, heard: Heard, tokens: int = 800) -> asyncio.Task[Stop]:
+    """A call that lasts long enough to be disturbed."""
+    request = asked(user("Count."), model=MODEL, text={"format": LONG}, stream=True, max_output_tokens=tokens)
     return asyncio.get_running_loop().create_task(upstream.run(request, heard))
 
 

@@ -271,14 +271,14 @@ async def test_an_idle_model_is_unloaded_and_loaded_again(make: Make) -> None:
 async def test_a_model_in_use_is_not_idle(make: Make) -> None:
     upstream = make(engine_idle_seconds=0.05)
     heard = Heard()
-    task = begin(upstream, heard)
+    task = begin(upstream, heard, tokens=400)
     await within(heard.spoke.wait())
     pid = upstream.loaded()[MODEL]
 
     stop = await within(task)
 
     assert stop.usage is not None
-    assert stop.usage.output_tokens > 100
+    assert stop.usage.output_tokens == 400
     await gone(pid)
 
 

@@ -338,6 +338,29 @@ async def test_a_paused_reply_is_not_read_and_goes_on_where_it_stood() -> None:
     assert len(kept.body) == sent
 
 
+async def test_the_time_of_a_pause_is_no_silence() -> None:
+    go = asyncio.Event()
+
+    async def talk(conversation: Conversation) -> None:
+        await conversation.request()
+        await conversation.send(chunked(b"a", end=False))
+        await go.wait()
+        await asyncio.sleep(0.2)  # less than the client waits for, counted from the end of the pause
+        await conversation.send(b"1\r\nb\r\n0\r\n\r\n")
+
+    async with serving(talk) as server:
+        kept = Kept()
+        asking = asyncio.ensure_future(get(HttpClient(server.url, Timeouts(idle_seconds=0.3)), kept))
+        await within(kept.began.wait())
+        kept.flow.pause()
+        await asyncio.sleep(0.45)
+        kept.flow.resume()
+        go.set()
+        await asking
+
+    assert bytes(kept.body) == b"ab"
+
+
 async def test_pausing_a_reply_that_is_over_stops_nobody_else() -> None:
     async with serving(replies(reply(b"a"))) as server:
         client = HttpClient(server.url, Timeouts())

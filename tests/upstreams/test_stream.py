@@ -219,6 +219,16 @@ def test_a_thousand_parallel_calls() -> None:
     assert said(deltas) == [("call", f"call_{number}", "f", '{"a": 1}') for number in range(1000)]
 
 
+def test_what_comes_after_done_is_not_kept() -> None:
+    reply = Reply()
+    deltas = reply.feed(stream(chunk(OLLAMA, text("x"), "stop")))
+    for _ in range(2 * streams.LINE_MAX // 2**20):
+        reply.feed(b"x" * 2**20)
+
+    assert said(deltas + reply.close()) == [("text", "x")]
+    assert reply.failure is None
+
+
 def test_a_line_without_end_is_given_up() -> None:
     reply = Reply()
     for _ in range(streams.LINE_MAX // 2**20):

@@ -7,6 +7,7 @@ are written through a file system of our own that blanks the middle, which no re
 Must not know what the tables mean.
 """
 
+import contextlib
 from pathlib import Path
 
 import apsw
@@ -107,23 +108,26 @@ class Checkpoints:
 
     def move(self) -> None:
         """Moves what no reader stands in the way of; the log is then written from its start again."""
-        self._pages = 0
-        leftovers = has_leftovers(self._log.read_bytes(), self._page_size)
-        self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE, blanking=leftovers)
+        self._pages = 0  # the next commit tells how many there still are
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def erase(self) -> bool:
-        """Moves everything and empties the log; False when a reader stood in the way."""
-        try:
-            self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE, blanking=True)
-        except apsw.BusyError:
-            return False
-        self._pages = 0
-        return True
+        """Moves everything and empties the log; False when somebody stood in the way."""
+        return self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
-    def _checkpoint(self, mode: int, *, blanking: bool) -> None:
-        """Other pages than those of trees are recognised by their first byte, which is sure only in these bounds."""
-        sure = not self._maps and self._pragma("page_count") < _PAGES_MAX
-        (self._blanking if blanking and sure else self._plain).wal_checkpoint(mode=mode)
+    def _checkpoint(self, mode: int) -> bool:
+        """Blanking costs a call into Python for each page, so it is done only where there is something to blank."""
+        connection = self._plain
+        if self._recognises_pages() and has_leftovers(self._log.read_bytes(), self._page_size):
+            connection = self._blanking
+        with contextlib.suppress(apsw.BusyError):
+            connection.wal_checkpoint(mode=mode)
+            return True
+        return False
+
+    def _recognises_pages(self) -> bool:
+        """Pages of trees are told from others by their first byte, which is sure only in these bounds."""
+        return not self._maps and self._pragma("page_count") < _PAGES_MAX
 
     def close(self) -> None:
         """Closed last, so that SQLite's own last checkpoint goes through here."""

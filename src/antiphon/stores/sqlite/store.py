@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ EXPIRE_BATCH = 200
 _CONTINUABLE = ("completed", "incomplete")
 _FOREVER = 2**62
 
+_position = itemgetter(3)
 _outcome = msgspec.json.Decoder(Outcome)
 _large = msgspec.json.Decoder(dict[str, int | str])
 _result = msgspec.json.Decoder(tuple[dict[str, Any], str, bool])
@@ -150,9 +152,8 @@ class SqliteStore:
                 raise _cannot_continue(response, status)
             parent = Parent(thread, upto)
             self._pins.add(parent)
-        items = [(position, body) for _, _, _, position, body in rows if body is not None]
-        items.sort()  # in order already, but the query does not promise it
-        return Context(parent, [body for _, body in items])
+        rows.sort(key=_position)  # in order already, but the query does not promise it
+        return Context(parent, [row[4] for row in rows if row[4] is not None])
 
     def release(self, parent: Parent) -> None:
         """Lets go of a pin; what a deletion left because of it goes now."""

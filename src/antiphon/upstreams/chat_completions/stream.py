@@ -122,6 +122,8 @@ class Reply:
     def feed(self, data: bytes) -> list[Delta]:
         """The deltas in a piece of an event stream.  Look at ``failure`` afterwards."""
         deltas: list[Delta] = []
+        if self.ended:
+            return deltas
         end = data.rfind(b"\n")
         if end >= 0:
             lines = data[:end].split(b"\n")

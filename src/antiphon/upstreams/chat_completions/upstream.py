@@ -60,8 +60,6 @@ class ChatCompletions:
         self._options = options or {}
         self._instance = instance
         self._headers = {"accept": "*/*", "user-agent": "antiphon"}
-        if instance:
-            self._headers["x-antiphon-instance"] = instance
         if key:
             if not (key.isascii() and key.isprintable()):
                 raise ValueError(f"the key for {self.base_url} has characters that a header cannot have")
@@ -108,9 +106,10 @@ class ChatCompletions:
 
     async def models(self) -> list[ModelInfo]:
         whole = Whole()
+        headers = self._headers | {"x-antiphon-instance": self._instance} if self._instance else self._headers
         try:
             async with asyncio.timeout(MODELS_SECONDS):
-                await self._client.send("GET", "/models", self._headers, b"", whole)
+                await self._client.send("GET", "/models", headers, b"", whole)
         except TimeoutError:
             message = f"{self.base_url} did not list its models within {MODELS_SECONDS:g} seconds."
             raise UpstreamError(message, status=504, code="upstream_timeout") from None

@@ -55,13 +55,18 @@ class _Cut(Exception):
 
 def check(path: Path) -> None:
     """Raises ``ValueError``, one sentence, for a file that holds no model that could be run."""
-    header = read_header(path)
-    if header.architecture == "clip":
-        raise ValueError(f"{path} is a projector for images (mmproj), not a language model.")
+    read_header(path)
 
 
 def read_header(path: Path) -> Header:
-    """Raises ``ValueError``, one sentence naming the file, where it is missing, no GGUF file or truncated."""
+    """The header of a model.  Raises ``ValueError``, one sentence naming the file, where there is none."""
+    header = _read(path)
+    if header.architecture == "clip":
+        raise ValueError(f"{path} is a projector for images (mmproj), not a language model.")
+    return header
+
+
+def _read(path: Path) -> Header:
     try:
         size = path.stat().st_size
         if path.is_dir():

@@ -5,6 +5,8 @@ import msgspec
 from antiphon.engine.ports import Models, Store
 from antiphon.web.messages import Reply, Request
 
+RETRY = ((b"x-should-retry", b"true"),)
+
 
 class Health:
     def __init__(self, store: Store, models: Models) -> None:
@@ -25,4 +27,4 @@ class Health:
         models = len(await self._models.all())
         usable = store == "ok" and models > 0
         body = {"status": "ready" if usable else "unavailable", "store": store, "models": models}
-        return Reply(msgspec.json.encode(body), 200 if usable else 503)
+        return Reply(msgspec.json.encode(body)) if usable else Reply(msgspec.json.encode(body), 503, RETRY)
