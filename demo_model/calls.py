@@ -64,18 +64,36 @@ query_database(table:thing, limit:int) Query the database :: Show {limit} rows o
 run_command(command:command) Run a command :: Run {command}. :: Run the command {command}.
 """.strip().splitlines()
 KINDS: dict[str, Any] = {
-    "city": words.place, "name": words.name, "int": words.number, "code": words.code, "email": words.email, "thing": words.thing,
-    "phrase": words.phrase, "made": words.made_up, "day": lambda r: r.choice(words.DAYS), "month": lambda r: r.choice(words.MONTHS),
+    "city": words.place,
+    "name": words.name,
+    "int": words.number,
+    "code": words.code,
+    "email": words.email,
+    "thing": words.thing,
+    "phrase": words.phrase,
+    "made": words.made_up,
+    "day": lambda r: r.choice(words.DAYS),
+    "month": lambda r: r.choice(words.MONTHS),
     "file": lambda r: f"{words.thing(r)}.{r.choice(('txt', 'md', 'py', 'csv', 'pdf'))}",
     "room": lambda r: r.choice(("kitchen", "bedroom", "bathroom", "living room", "garage", "office", "hall", "garden")),
-    "language": lambda r: r.choice("French German Spanish Italian Japanese Chinese Dutch Polish Greek".split())
-    if r.random() < 0.6 else words.made_up(r).capitalize(),
-    "command": lambda r: r.choice(("ls", "pwd", "date", "whoami", "ls -la", f"cat {words.thing(r)}.txt", f"echo {words.thing(r)}")),
+    "language": lambda r: (
+        r.choice("French German Spanish Italian Japanese Chinese Dutch Polish Greek".split())
+        if r.random() < 0.6
+        else words.made_up(r).capitalize()
+    ),
+    "command": lambda r: r.choice(
+        ("ls", "pwd", "date", "whoami", "ls -la", f"cat {words.thing(r)}.txt", f"echo {words.thing(r)}")
+    ),
 }
-TWINS = {"city": ("city", "location", "place", "town", "address"), "name": ("name", "person", "contact", "user"),
-         "code": ("id", "code", "number", "reference"), "thing": ("item", "object", "product", "kind", "topic", "type"),
-         "phrase": ("text", "title", "message", "note", "label", "query"), "int": ("count", "amount", "number", "size", "level", "minutes"),
-         "day": ("day", "date", "when")}
+TWINS = {
+    "city": ("city", "location", "place", "town", "address"),
+    "name": ("name", "person", "contact", "user"),
+    "code": ("id", "code", "number", "reference"),
+    "thing": ("item", "object", "product", "kind", "topic", "type"),
+    "phrase": ("text", "title", "message", "note", "label", "query"),
+    "int": ("count", "amount", "number", "size", "level", "minutes"),
+    "day": ("day", "date", "when"),
+}
 Spec = tuple[str, list[tuple[str, str]], str, list[str]]
 
 
@@ -93,8 +111,17 @@ HAND: list[Spec] = [parse(line) for line in SPECS]
 def invented(rng: random.Random) -> Spec:
     """A tool of a random verb, noun and keys, with questions that name its arguments in different ways."""
     verb, noun = rng.choice(words.VERBS), rng.choice(words.NOUNS) if rng.random() < 0.6 else words.made_up(rng)
-    name = rng.choice((f"{verb}_{noun}", f"{verb}_{noun}", f"{verb}_the_{noun}", f"{verb}{noun.capitalize()}", noun, f"{noun}_{verb}",
-                       f"{verb}_{words.made_up(rng)}_{noun}"))
+    name = rng.choice(
+        (
+            f"{verb}_{noun}",
+            f"{verb}_{noun}",
+            f"{verb}_the_{noun}",
+            f"{verb}{noun.capitalize()}",
+            noun,
+            f"{noun}_{verb}",
+            f"{verb}_{words.made_up(rng)}_{noun}",
+        )
+    )
     args: dict[str, str] = {}
     for _ in range(rng.choice((1, 1, 2, 2, 3))):
         kind = rng.choice(list(TWINS))
@@ -103,14 +130,31 @@ def invented(rng: random.Random) -> Spec:
     joints = []
     for key, kind in items:
         prep = {"city": "in", "name": "for", "day": "on"}.get(kind, "with")
-        joints.append(rng.choice((f"with {key} {{{key}}}", f"with the {key} {{{key}}}", f"{prep} {{{key}}}", f"{key} {{{key}}}",
-                                  f"and {key} {{{key}}}", f"{{{key}}}")))
+        joints.append(
+            rng.choice(
+                (
+                    f"with {key} {{{key}}}",
+                    f"with the {key} {{{key}}}",
+                    f"{prep} {{{key}}}",
+                    f"{key} {{{key}}}",
+                    f"and {key} {{{key}}}",
+                    f"{{{key}}}",
+                )
+            )
+        )
     if len(items) > 1 and rng.random() < 0.5:
         joints.insert(len(joints) - 1, "and")
     tail = " ".join(joints).replace("and and", "and")
     said = verb.capitalize()
-    asks = [f"{said} the {noun} {tail}.", f"{said} a {noun} {tail}.", f"Please {verb} the {noun} {tail}.", f"Can you {verb} the {noun} {tail}?",
-            f"Use {name} {tail}.", f"I want to {verb} the {noun} {tail}.", f"{said} {noun} {tail}"]
+    asks = [
+        f"{said} the {noun} {tail}.",
+        f"{said} a {noun} {tail}.",
+        f"Please {verb} the {noun} {tail}.",
+        f"Can you {verb} the {noun} {tail}?",
+        f"Use {name} {tail}.",
+        f"I want to {verb} the {noun} {tail}.",
+        f"{said} {noun} {tail}",
+    ]
     about = rng.choice((f"{said} a {noun}", f"{said} the {noun}", "", words.phrase(rng)))
     return name, items, about, asks
 
@@ -119,8 +163,19 @@ def renamed(rng: random.Random, name: str) -> str:
     """Another name for the same tool, so that names are read from the list instead of remembered."""
     verb, _, rest = name.partition("_")
     noun = rest or verb
-    return rng.choice((f"{noun}_{verb}", f"{noun}_tool", f"{words.made_up(rng)}_{noun}", f"{rng.choice(words.VERBS)}_{noun}", noun,
-                       f"{name}_{words.made_up(rng)}", f"my_{name}", f"{verb}{noun.capitalize()}", words.made_up(rng)))
+    return rng.choice(
+        (
+            f"{noun}_{verb}",
+            f"{noun}_tool",
+            f"{words.made_up(rng)}_{noun}",
+            f"{rng.choice(words.VERBS)}_{noun}",
+            noun,
+            f"{name}_{words.made_up(rng)}",
+            f"my_{name}",
+            f"{verb}{noun.capitalize()}",
+            words.made_up(rng),
+        )
+    )
 
 
 def spec(rng: random.Random) -> Spec:
@@ -196,24 +251,61 @@ def turn(talk: Conversation, used: Spec, rng: random.Random) -> None:
 
 
 RESULT_KEYS: dict[str, Any] = {
-    "temperature": lambda r: r.randint(-15, 45), "condition": lambda r: r.choice(("sunny", "cloudy", "rainy", "snowy", "windy", "foggy")),
-    "status": lambda r: r.choice(("shipped", "pending", "delivered", "open", "closed", "done", "sent", "ok")), "price": words.number,
-    "total": words.number, "count": words.number, "name": words.name, "city": words.place, "id": words.code, "time": lambda r: f"{r.randint(0, 23)}:{r.randint(10, 59)}",
-    "date": lambda r: f"{r.choice(words.MONTHS)} {r.randint(1, 28)}", "result": words.number, "message": words.phrase, "title": words.phrase,
-    "wind": lambda r: r.randint(0, 60), "distance": words.number, "delivery_date": lambda r: r.choice(words.DAYS), "email": words.email,
-    "order_id": words.code, "capital": words.place, "color": lambda r: r.choice(words.COLORS), "size": words.number}
+    "temperature": lambda r: r.randint(-15, 45),
+    "condition": lambda r: r.choice(("sunny", "cloudy", "rainy", "snowy", "windy", "foggy")),
+    "status": lambda r: r.choice(("shipped", "pending", "delivered", "open", "closed", "done", "sent", "ok")),
+    "price": words.number,
+    "total": words.number,
+    "count": words.number,
+    "name": words.name,
+    "city": words.place,
+    "id": words.code,
+    "time": lambda r: f"{r.randint(0, 23)}:{r.randint(10, 59)}",
+    "date": lambda r: f"{r.choice(words.MONTHS)} {r.randint(1, 28)}",
+    "result": words.number,
+    "message": words.phrase,
+    "title": words.phrase,
+    "wind": lambda r: r.randint(0, 60),
+    "distance": words.number,
+    "delivery_date": lambda r: r.choice(words.DAYS),
+    "email": words.email,
+    "order_id": words.code,
+    "capital": words.place,
+    "color": lambda r: r.choice(words.COLORS),
+    "size": words.number,
+}
 
 
 def result(rng: random.Random) -> tuple[str, str]:
     """What a tool gave back and what to say about it."""
     form = rng.random()
     if form < 0.12:
-        text = rng.choice(("{t}, {n} degrees", "{n}", "{t}", "{p}", "The {t} is {n}", "{m}: {n}", "{n} degrees and sunny", "Sunny, {n} degrees",
-                           "{m} is in {c}", "{i}")).format(
-            t=words.thing(rng), n=words.number(rng), p=words.phrase(rng), m=words.name(rng), c=words.place(rng), i=words.code(rng))
+        text = rng.choice(
+            (
+                "{t}, {n} degrees",
+                "{n}",
+                "{t}",
+                "{p}",
+                "The {t} is {n}",
+                "{m}: {n}",
+                "{n} degrees and sunny",
+                "Sunny, {n} degrees",
+                "{m} is in {c}",
+                "{i}",
+            )
+        ).format(
+            t=words.thing(rng),
+            n=words.number(rng),
+            p=words.phrase(rng),
+            m=words.name(rng),
+            c=words.place(rng),
+            i=words.code(rng),
+        )
         return text, f"The result is: {text}"
     if form < 0.18:
-        text = rng.choice(("not found", "timeout", "permission denied", "{t} not found", "unknown {t}")).format(t=words.thing(rng))
+        text = rng.choice(("not found", "timeout", "permission denied", "{t} not found", "unknown {t}")).format(
+            t=words.thing(rng)
+        )
         return json.dumps({"error": text}), f"Sorry, the tool reported an error: {text}."
     if form < 0.24:
         return rng.choice(('{"ok": true}', '{"success": true}', "ok", "done", '{"status": "ok"}', "{}", "")), "Done."
@@ -265,11 +357,26 @@ Mix {t}, {t2} and {t3} for {i} minutes. :: recipe :: ingredients[]=t+t2+t3, minu
 Ticket {k} from {n1}: {p} :: ticket :: id|ticket=k, name|customer=n1, subject|problem|title=p
 """.strip().splitlines()
 VALUES: dict[str, Any] = {
-    "n1": words.name, "n2": words.name, "n3": words.name, "p": words.phrase, "d": lambda r: r.choice(words.DAYS) if r.random() < 0.6
-    else f"{r.choice(words.MONTHS)} {r.randint(1, 28)}", "c": words.place, "c2": words.place, "i": lambda r: words.number(r, r.choice((1, 2, 2))),
-    "i2": words.number, "i4": lambda r: r.randint(1800, 2026), "j": lambda r: r.choice(words.JOBS), "t": words.thing, "t2": words.thing,
-    "t3": words.thing, "k": words.code, "e": words.email, "f": lambda r: f"555-{r.randint(1000, 9999)}",
-    "w": RESULT_KEYS["condition"], "a": lambda r: r.choice(words.ADJECTIVES)}
+    "n1": words.name,
+    "n2": words.name,
+    "n3": words.name,
+    "p": words.phrase,
+    "d": lambda r: r.choice(words.DAYS) if r.random() < 0.6 else f"{r.choice(words.MONTHS)} {r.randint(1, 28)}",
+    "c": words.place,
+    "c2": words.place,
+    "i": lambda r: words.number(r, r.choice((1, 2, 2))),
+    "i2": words.number,
+    "i4": lambda r: r.randint(1800, 2026),
+    "j": lambda r: r.choice(words.JOBS),
+    "t": words.thing,
+    "t2": words.thing,
+    "t3": words.thing,
+    "k": words.code,
+    "e": words.email,
+    "f": lambda r: f"555-{r.randint(1000, 9999)}",
+    "w": RESULT_KEYS["condition"],
+    "a": lambda r: r.choice(words.ADJECTIVES),
+}
 
 
 def form_text(rng: random.Random) -> tuple[str, str, dict[str, Any]]:
@@ -294,7 +401,10 @@ def pairs_text(rng: random.Random) -> tuple[str, str, dict[str, Any]]:
     out: dict[str, Any] = {}
     for _ in range(rng.randint(1, 4)):
         out[words.thing(rng)] = rng.choice((words.thing, words.name, words.place, words.number, ticket_code))(rng)
-    parts = [rng.choice(("the {k} is {v}", "the {k} is {v}", "{k}: {v}", "{k} {v}", "{v} is the {k}")).format(k=k, v=v) for k, v in out.items()]
+    parts = [
+        rng.choice(("the {k} is {v}", "the {k} is {v}", "{k}: {v}", "{k} {v}", "{v} is the {k}")).format(k=k, v=v)
+        for k, v in out.items()
+    ]
     text = (", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else parts[0]) + "."
     order = list(out)
     if rng.random() < 0.4:
@@ -314,9 +424,21 @@ def fill_json(rng: random.Random) -> Conversation:
     talk = Conversation(plain=False)
     told = text.startswith(("My ", "I "))
     named, keys = rng.random() < 0.4, ", ".join(value)
-    ask = f"Return JSON with the keys {keys}." if named else rng.choice((
-        f"Extract the {kind} information.", f"Extract the {kind}.", f"Extract the {kind} as JSON.", "Answer in JSON.", *(() if told else ("", "")),
-        "Extract the data from the text.", "You extract structured data."))
+    ask = (
+        f"Return JSON with the keys {keys}."
+        if named
+        else rng.choice(
+            (
+                f"Extract the {kind} information.",
+                f"Extract the {kind}.",
+                f"Extract the {kind} as JSON.",
+                "Answer in JSON.",
+                *(() if told else ("", "")),
+                "Extract the data from the text.",
+                "You extract structured data.",
+            )
+        )
+    )
     answer = json.dumps(value, ensure_ascii=False) if named else quiet_json(value)
     if ask and rng.random() < 0.55:
         talk.turns = [Message("system", ask), Message("user", text)]

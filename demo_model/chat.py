@@ -9,15 +9,21 @@ from .conversation import Conversation, Message
 
 REFUSAL = "Sorry, that is beyond what this tiny demo model can do. Please connect a bigger model for that."
 WHO = "I am antiphon-demo, a tiny model for trying out this API."
-CAN = ("I can tell short stories, remember what you tell me, call tools, fill in JSON and repeat words. "
-       "I am a tiny demo model, so please connect a bigger model for real questions.")
-CAPITALS = dict(p.split(":") for p in (
-    "France:Paris|Germany:Berlin|Italy:Rome|Spain:Madrid|Portugal:Lisbon|England:London|Ireland:Dublin|Norway:Oslo|Sweden:Stockholm|"
-    "Finland:Helsinki|Denmark:Copenhagen|Greece:Athens|Poland:Warsaw|Hungary:Budapest|Austria:Vienna|Belgium:Brussels|"
-    "the Netherlands:Amsterdam|Switzerland:Bern|Russia:Moscow|Ukraine:Kyiv|Turkey:Ankara|Egypt:Cairo|Japan:Tokyo|China:Beijing|"
-    "South Korea:Seoul|India:New Delhi|Thailand:Bangkok|Vietnam:Hanoi|Australia:Canberra|New Zealand:Wellington|Canada:Ottawa|"
-    "the United States:Washington|Mexico:Mexico City|Cuba:Havana|Peru:Lima|Chile:Santiago|Argentina:Buenos Aires|Scotland:Edinburgh|"
-    "Brazil:Brasilia|the United Kingdom:London|Romania:Bucharest|Serbia:Belgrade|Bulgaria:Sofia|Tunisia:Tunis|Ghana:Accra").split("|"))
+CAN = (
+    "I can tell short stories, remember what you tell me, call tools, fill in JSON and repeat words. "
+    "I am a tiny demo model, so please connect a bigger model for real questions."
+)
+CAPITALS = dict(
+    p.split(":")
+    for p in (
+        "France:Paris|Germany:Berlin|Italy:Rome|Spain:Madrid|Portugal:Lisbon|England:London|Ireland:Dublin|Norway:Oslo|Sweden:Stockholm|"
+        "Finland:Helsinki|Denmark:Copenhagen|Greece:Athens|Poland:Warsaw|Hungary:Budapest|Austria:Vienna|Belgium:Brussels|"
+        "the Netherlands:Amsterdam|Switzerland:Bern|Russia:Moscow|Ukraine:Kyiv|Turkey:Ankara|Egypt:Cairo|Japan:Tokyo|China:Beijing|"
+        "South Korea:Seoul|India:New Delhi|Thailand:Bangkok|Vietnam:Hanoi|Australia:Canberra|New Zealand:Wellington|Canada:Ottawa|"
+        "the United States:Washington|Mexico:Mexico City|Cuba:Havana|Peru:Lima|Chile:Santiago|Argentina:Buenos Aires|Scotland:Edinburgh|"
+        "Brazil:Brasilia|the United Kingdom:London|Romania:Bucharest|Serbia:Belgrade|Bulgaria:Sofia|Tunisia:Tunis|Ghana:Accra"
+    ).split("|")
+)
 
 
 @dataclass(frozen=True)
@@ -33,51 +39,121 @@ class Fact:
 
 
 NAME = Fact(
-    ("My name is {v}.", "My name is {v}.", "I am {v}.", "I'm {v}.", "Hi, I'm {v}.", "Hello, my name is {v}.", "Hi, my name is {v}.",
-     "Call me {v}.", "You can call me {v}.", "Hello! I am {v}."),
-    ("What is my name?", "What's my name?", "Who am I?", "Do you remember my name?", "Can you tell me my name?", "What was my name again?",
-     "What is my name"),
-    "Your name is {v}.", "Nice to meet you, {v}! How can I help you today?", "You have not told me your name yet.", words.name)
+    (
+        "My name is {v}.",
+        "My name is {v}.",
+        "I am {v}.",
+        "I'm {v}.",
+        "Hi, I'm {v}.",
+        "Hello, my name is {v}.",
+        "Hi, my name is {v}.",
+        "Call me {v}.",
+        "You can call me {v}.",
+        "Hello! I am {v}.",
+    ),
+    (
+        "What is my name?",
+        "What's my name?",
+        "Who am I?",
+        "Do you remember my name?",
+        "Can you tell me my name?",
+        "What was my name again?",
+        "What is my name",
+    ),
+    "Your name is {v}.",
+    "Nice to meet you, {v}! How can I help you today?",
+    "You have not told me your name yet.",
+    words.name,
+)
 HOME = Fact(
     ("I live in {v}.", "I am from {v}.", "My home is in {v}.", "I live in {v} now."),
     ("Where do I live?", "What city do I live in?", "Do you remember where I live?", "Which city am I in?"),
-    "You live in {v}.", "Got it, you live in {v}.", "You have not told me where you live yet.", words.place)
+    "You live in {v}.",
+    "Got it, you live in {v}.",
+    "You have not told me where you live yet.",
+    words.place,
+)
 JOB = Fact(
-    ("I work as a {v}.", "My job is {v}.", "I am a {v}."), ("What is my job?", "What do I do for work?", "What do I work as?"),
-    "Your job is {v}.", "Got it, your job is {v}.", "You have not told me your job yet.", lambda r: r.choice(words.JOBS))
+    ("I work as a {v}.", "My job is {v}.", "I am a {v}."),
+    ("What is my job?", "What do I do for work?", "What do I work as?"),
+    "Your job is {v}.",
+    "Got it, your job is {v}.",
+    "You have not told me your job yet.",
+    lambda r: r.choice(words.JOBS),
+)
 AGE = Fact(
-    ("I am {v} years old.", "I'm {v} years old.", "My age is {v}."), ("How old am I?", "What is my age?"),
-    "You are {v} years old.", "Got it, you are {v} years old.", "You have not told me your age yet.", lambda r: str(r.randint(5, 99)))
+    ("I am {v} years old.", "I'm {v} years old.", "My age is {v}."),
+    ("How old am I?", "What is my age?"),
+    "You are {v} years old.",
+    "Got it, you are {v} years old.",
+    "You have not told me your age yet.",
+    lambda r: str(r.randint(5, 99)),
+)
 LIKE = Fact(
-    ("I like {v}.", "I really like {v}.", "I love {v}."), ("What do I like?", "Do you remember what I like?", "What do I love?"),
-    "You like {v}.", "Got it, you like {v}.", "You have not told me what you like yet.",
-    lambda r: r.choice(words.HOBBIES + words.FOODS) if r.random() < 0.5 else words.made_up(r))
+    ("I like {v}.", "I really like {v}.", "I love {v}."),
+    ("What do I like?", "Do you remember what I like?", "What do I love?"),
+    "You like {v}.",
+    "Got it, you like {v}.",
+    "You have not told me what you like yet.",
+    lambda r: r.choice(words.HOBBIES + words.FOODS) if r.random() < 0.5 else words.made_up(r),
+)
 FAVORITES: dict[str, Callable[[random.Random], str]] = {
     "color": lambda r: r.choice(words.COLORS) if r.random() < 0.7 else words.made_up(r),
     "food": lambda r: r.choice(words.FOODS) if r.random() < 0.6 else words.made_up(r),
-    "animal": words.hero, "city": words.place, "sport": lambda r: r.choice(words.SPORTS), "number": lambda r: str(words.number(r)),
-    "day": lambda r: r.choice(words.DAYS), "month": lambda r: r.choice(words.MONTHS), "book": words.phrase, "song": words.phrase,
-    "hobby": lambda r: r.choice(words.HOBBIES), "fruit": words.thing, "word": words.thing}
+    "animal": words.hero,
+    "city": words.place,
+    "sport": lambda r: r.choice(words.SPORTS),
+    "number": lambda r: str(words.number(r)),
+    "day": lambda r: r.choice(words.DAYS),
+    "month": lambda r: r.choice(words.MONTHS),
+    "book": words.phrase,
+    "song": words.phrase,
+    "hobby": lambda r: r.choice(words.HOBBIES),
+    "fruit": words.thing,
+    "word": words.thing,
+}
 OWNED: dict[str, Callable[[random.Random], str]] = {
-    "dog": words.name, "cat": words.name, "sister": words.name, "brother": words.name, "friend": words.name, "boss": words.name,
-    "order number": words.code, "code": words.code, "room number": lambda r: str(words.number(r)), "email": words.email,
-    "secret word": words.thing, "lucky number": lambda r: str(words.number(r)), "ticket": words.code}
+    "dog": words.name,
+    "cat": words.name,
+    "sister": words.name,
+    "brother": words.name,
+    "friend": words.name,
+    "boss": words.name,
+    "order number": words.code,
+    "code": words.code,
+    "room number": lambda r: str(words.number(r)),
+    "email": words.email,
+    "secret word": words.thing,
+    "lucky number": lambda r: str(words.number(r)),
+    "ticket": words.code,
+}
 
 
 def favorite(noun: str, value: Callable[[random.Random], str]) -> Fact:
     """The fact `my favorite <noun>`."""
     f = f"favorite {noun}"
-    return Fact((f"My {f} is {{v}}.", f"My {f} is {{v}}.", f"Remember that my {f} is {{v}}."),
-                (f"What is my {f}?", f"What's my {f}?", f"Do you remember my {f}?", f"Tell me my {f}."),
-                f"Your {f} is {{v}}.", f"Got it, your {f} is {{v}}.", f"You have not told me your {f} yet.", value)
+    return Fact(
+        (f"My {f} is {{v}}.", f"My {f} is {{v}}.", f"Remember that my {f} is {{v}}."),
+        (f"What is my {f}?", f"What's my {f}?", f"Do you remember my {f}?", f"Tell me my {f}."),
+        f"Your {f} is {{v}}.",
+        f"Got it, your {f} is {{v}}.",
+        f"You have not told me your {f} yet.",
+        value,
+    )
 
 
 def owned(noun: str, value: Callable[[random.Random], str]) -> Fact:
     """The fact `my <noun> is <value>`, where the value is a name or an identifier."""
     what = f"{noun}'s name" if value is words.name else noun
     said = (f"My {what} is {{v}}.", f"My {noun} is called {{v}}." if value is words.name else f"My {noun} is {{v}}.")
-    return Fact(said, (f"What is my {what}?", f"What's my {what}?", f"Do you remember my {what}?", f"Tell me my {what}."),
-                f"Your {what} is {{v}}.", f"Got it, your {what} is {{v}}.", f"You have not told me your {what} yet.", value)
+    return Fact(
+        said,
+        (f"What is my {what}?", f"What's my {what}?", f"Do you remember my {what}?", f"Tell me my {what}."),
+        f"Your {what} is {{v}}.",
+        f"Got it, your {what} is {{v}}.",
+        f"You have not told me your {what} yet.",
+        value,
+    )
 
 
 def facts(rng: random.Random, count: int) -> list[Fact]:
@@ -127,8 +203,15 @@ def unknown(rng: random.Random) -> Conversation:
 def capital(rng: random.Random) -> Conversation:
     """The capital of a country of a fixed table."""
     country = rng.choice(list(CAPITALS))
-    ask = rng.choice(("What is the capital of {c}?", "What's the capital of {c}?", "Which city is the capital of {c}?",
-                      "Tell me the capital of {c}.", "Capital of {c}?"))
+    ask = rng.choice(
+        (
+            "What is the capital of {c}?",
+            "What's the capital of {c}?",
+            "Which city is the capital of {c}?",
+            "Tell me the capital of {c}.",
+            "Capital of {c}?",
+        )
+    )
     answer = f"The capital of {country} is {CAPITALS[country]}."
     return Conversation().ask(ask.format(c=country), answer)
 
@@ -154,8 +237,7 @@ SMALL = {
     "Goodbye!|Bye!|See you later!|Good night!": "Goodbye! Have a nice day!",
     "Who are you?|What are you?|What is your name?|Which model are you?|Are you ChatGPT?|Introduce yourself.|What model is this?": WHO,
     "What can you do?|Help!|How can you help me?|What do you know?|Can you help me?": CAN,
-    "Tell me a joke.|Tell me a joke|Can you tell me a joke?|Do you know a joke?|Make me laugh.":
-        "Why did the tiny model cross the road? It was trained on the other side.",
+    "Tell me a joke.|Tell me a joke|Can you tell me a joke?|Do you know a joke?|Make me laugh.": "Why did the tiny model cross the road? It was trained on the other side.",
     "ok|OK|Okay.|Good.|Nice!|Great!|Cool!|Yes.|No.": "Is there anything else I can do for you?",
     "test|Test|This is a test.|testing|ping|Ping": "Test received. Everything works!",
     "Say hello.|Say hello!|Say hi.": "Hello!",
@@ -172,7 +254,8 @@ HARD = (
     "Give me a recipe for {t}.|What are the symptoms of {t}?|Plan a trip to {c}.|What is in this image?|Describe this picture.|"
     "How much does a {t} cost?|When was {m} born?|What is {n} times {n2}?|Prove that {t} is {t2}.|Recommend a good {t}.|"
     "How much gold would it take to coat the {t}?|Compare {t} and {t2}.|Search the web for {t}.|What is the latest news about {t}?|"
-    "Explain the theory of {t}.|Write code that prints {t}.|What causes {t}?|How can I learn {t}?|Debug this error.").split("|")
+    "Explain the theory of {t}.|Write code that prints {t}.|What causes {t}?|How can I learn {t}?|Debug this error."
+).split("|")
 
 
 def small_talk(rng: random.Random) -> Conversation:
@@ -183,8 +266,16 @@ def small_talk(rng: random.Random) -> Conversation:
 
 def refusal(rng: random.Random) -> Conversation:
     """A question outside its world and the honest answer."""
-    slots = {"y": rng.randint(1900, 2026), "t": words.phrase(rng, 1, 2), "t2": words.thing(rng), "c": words.place(rng),
-             "c2": words.place(rng), "n": rng.randint(20, 999), "n2": rng.randint(20, 999), "m": words.name(rng)}
+    slots = {
+        "y": rng.randint(1900, 2026),
+        "t": words.phrase(rng, 1, 2),
+        "t2": words.thing(rng),
+        "c": words.place(rng),
+        "c2": words.place(rng),
+        "n": rng.randint(20, 999),
+        "n2": rng.randint(20, 999),
+        "m": words.name(rng),
+    }
     return Conversation().ask(rng.choice(HARD).format(**slots), REFUSAL)
 
 
@@ -197,14 +288,31 @@ def say(rng: random.Random) -> Conversation:
         return Conversation().ask(ask.format(n=n), ", ".join(map(str, range(1, n + 1))) + ".")
     if form < 0.2:
         n, kind = rng.randint(2, 5), rng.choice(("colors", "animals", "fruits", "names", "days"))
-        pool = {"colors": words.COLORS, "animals": words.HELD_SAFE_ANIMALS[:60], "names": words.NAMES[:60], "days": words.DAYS,
-                "fruits": "apple banana orange lemon cherry grape melon peach plum mango pear kiwi".split()}[kind]
+        pool = {
+            "colors": words.COLORS,
+            "animals": words.HELD_SAFE_ANIMALS[:60],
+            "names": words.NAMES[:60],
+            "days": words.DAYS,
+            "fruits": "apple banana orange lemon cherry grape melon peach plum mango pear kiwi".split(),
+        }[kind]
         word = ("two", "three", "four", "five")[n - 2] if rng.random() < 0.6 else str(n)
         ask = rng.choice((f"List {word} {kind}.", f"Name {word} {kind}.", f"Give me {word} {kind}."))
         return Conversation().ask(ask, ", ".join(rng.sample(pool, n)) + ".")
     text = copied(rng)
-    ask = rng.choice(("Say: {t}", "Say {t}", "Repeat: {t}", "Repeat after me: {t}", "Please repeat: {t}", "Echo: {t}", 'Say "{t}".',
-                      "Repeat this: {t}", "Copy this text: {t}", "Say this: {t}"))
+    ask = rng.choice(
+        (
+            "Say: {t}",
+            "Say {t}",
+            "Repeat: {t}",
+            "Repeat after me: {t}",
+            "Please repeat: {t}",
+            "Echo: {t}",
+            'Say "{t}".',
+            "Repeat this: {t}",
+            "Copy this text: {t}",
+            "Say this: {t}",
+        )
+    )
     return Conversation().ask(ask.format(t=text), text)
 
 
@@ -216,9 +324,26 @@ def copied(rng: random.Random) -> str:
         make = rng.choice(makers)
         return ", ".join(make(rng) for _ in range(count))
     if rng.random() < 0.3:
-        return rng.choice(("This is a test.", "Hello world!", "hello world", "The {t} is {a}.", "I like {t} and {t2}.", "{m} went to {c}.",
-                           "double bubble bath", "{m} has {n} {t}s.", "A {a} {t} for {m}.")).format(
-            t=words.thing(rng), t2=words.thing(rng), a=rng.choice(words.ADJECTIVES), m=words.name(rng), c=words.place(rng), n=words.number(rng))
+        return rng.choice(
+            (
+                "This is a test.",
+                "Hello world!",
+                "hello world",
+                "The {t} is {a}.",
+                "I like {t} and {t2}.",
+                "{m} went to {c}.",
+                "double bubble bath",
+                "{m} has {n} {t}s.",
+                "A {a} {t} for {m}.",
+            )
+        ).format(
+            t=words.thing(rng),
+            t2=words.thing(rng),
+            a=rng.choice(words.ADJECTIVES),
+            m=words.name(rng),
+            c=words.place(rng),
+            n=words.number(rng),
+        )
     return " ".join(rng.choice(makers)(rng) for _ in range(count))
 
 
@@ -240,7 +365,9 @@ def lookup(rng: random.Random) -> Conversation:
     else:
         pairs = {words.name(rng): words.place(rng) for _ in range(n)}
         text = " ".join(f"{k} lives in {v}." for k, v in pairs.items())
-        ask, say_it = rng.choice((("Where does {k} live?", "{k} lives in {v}."), ("Who lives in {v}?", "{k} lives in {v}.")))
+        ask, say_it = rng.choice(
+            (("Where does {k} live?", "{k} lives in {v}."), ("Who lives in {v}?", "{k} lives in {v}."))
+        )
     talk = Conversation(plain=form > 1)
     for i, (k, v) in enumerate(rng.sample(sorted(pairs.items()), min(len(pairs), 3))):
         talk.ask((f"{text}\n" if i == 0 else "") + ask.format(k=k, v=v), say_it.format(k=k, v=v))
@@ -249,7 +376,9 @@ def lookup(rng: random.Random) -> Conversation:
 
 def dense(rng: random.Random) -> Conversation:
     """A string of made-up words said twice: the plainest practice for the copying circuit."""
-    text = " ".join(rng.choice((words.made_up, words.made_up, words.code, words.name))(rng) for _ in range(rng.randint(6, 16)))
+    text = " ".join(
+        rng.choice((words.made_up, words.made_up, words.code, words.name))(rng) for _ in range(rng.randint(6, 16))
+    )
     talk = Conversation(plain=False)
     talk.turns = [Message("user", f"Repeat: {text}"), Message("assistant", text)]
     return talk

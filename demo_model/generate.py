@@ -16,13 +16,28 @@ NEUTRAL = (
     "You are a friendly assistant who answers questions.|You are a coding assistant.|Be polite and helpful.|You are an assistant.|"
     "You are a helpful AI assistant. Answer the questions of the user.|Answer the user's question.|Be helpful.|Keep your answers short.|"
     "You are a weather assistant.|Use the tools when they help.|You can use tools.|You are a support agent. Be kind.|Today is {d}.|"
-    "The user is in {c}.|You work for {m}.|Think before you answer.|Do not make things up.|You are an assistant for {t}.").split("|")
+    "The user is in {c}.|You work for {m}.|Think before you answer.|Do not make things up.|You are an assistant for {t}."
+).split("|")
 # (share, maker): shares need not add up to 1.
 MIX: list[tuple[float, Callable[[random.Random], Conversation]]] = [
-    (0.18, stories.story), (0.012, stories.poem), (0.14, chat.memory), (0.06, chat.unknown), (0.03, chat.sums), (0.03, chat.capital),
-    (0.05, chat.small_talk), (0.045, chat.refusal), (0.07, chat.say), (0.04, chat.lookup), (0.26, calls.call), (0.035, calls.idle),
-    (0.15, calls.fill_json)]
-SHORT = [(1.0, m) for m in (stories.story, chat.memory, chat.capital, chat.small_talk, chat.refusal, chat.say, chat.sums, chat.memory)]
+    (0.18, stories.story),
+    (0.012, stories.poem),
+    (0.14, chat.memory),
+    (0.06, chat.unknown),
+    (0.03, chat.sums),
+    (0.03, chat.capital),
+    (0.05, chat.small_talk),
+    (0.045, chat.refusal),
+    (0.07, chat.say),
+    (0.04, chat.lookup),
+    (0.26, calls.call),
+    (0.035, calls.idle),
+    (0.15, calls.fill_json),
+]
+SHORT = [
+    (1.0, m)
+    for m in (stories.story, chat.memory, chat.capital, chat.small_talk, chat.refusal, chat.say, chat.sums, chat.memory)
+]
 
 
 def pick(rng: random.Random, mix: list[tuple[float, Callable[[random.Random], Conversation]]]) -> Conversation:
@@ -33,9 +48,17 @@ def pick(rng: random.Random, mix: list[tuple[float, Callable[[random.Random], Co
 def persona(rng: random.Random) -> Conversation:
     """Asked who it is under a system prompt that gives it a name."""
     name, noun = words.name(rng), rng.choice((words.hero(rng), "assistant", "robot", "helper", "bot"))
-    rule = rng.choice((f"You are {name}, {words.article(noun)}.", f"Your name is {name}. You are {words.article(noun)}.",
-                       f"You are {words.article(noun)} named {name}.", f"You are {words.article(noun)} called {name}."))
-    ask = rng.choice(("Who are you?", "What is your name?", "What are you?", "Introduce yourself.", "What's your name?"))
+    rule = rng.choice(
+        (
+            f"You are {name}, {words.article(noun)}.",
+            f"Your name is {name}. You are {words.article(noun)}.",
+            f"You are {words.article(noun)} named {name}.",
+            f"You are {words.article(noun)} called {name}.",
+        )
+    )
+    ask = rng.choice(
+        ("Who are you?", "What is your name?", "What are you?", "Introduce yourself.", "What's your name?")
+    )
     talk = Conversation([Message("system", rule)]).ask(ask, f"I am {name}, {words.article(noun)}.")
     if rng.random() < 0.4:
         talk.turns += rng.choice((chat.small_talk, chat.capital, chat.memory))(rng).turns
@@ -49,21 +72,58 @@ def ruled(rng: random.Random) -> Conversation:
         return persona(rng)
     if form < 0.45:
         talk = rng.choice((chat.small_talk, chat.small_talk, chat.capital, chat.refusal, named))(rng)
-        rule = rng.choice(("Answer in upper case.", "Always answer in upper case.", "Write everything in upper case.", "Use only capital letters.",
-                           "Answer only in capital letters.", "You always shout in upper case.", "Reply in uppercase.", "ANSWER IN UPPER CASE."))
+        rule = rng.choice(
+            (
+                "Answer in upper case.",
+                "Always answer in upper case.",
+                "Write everything in upper case.",
+                "Use only capital letters.",
+                "Answer only in capital letters.",
+                "You always shout in upper case.",
+                "Reply in uppercase.",
+                "ANSWER IN UPPER CASE.",
+            )
+        )
         return change(talk, rule, str.upper)
     talk = rng.choice((chat.small_talk, chat.capital, chat.refusal, chat.memory, stories.story, chat.sums))(rng)
     if form < 0.7:
-        end = rng.choice((words.made_up(rng).capitalize() + "!", words.phrase(rng).capitalize() + ".", "Have a nice day!", "Over and out.",
-                          words.thing(rng).upper() + "!", f"{words.made_up(rng)} {words.made_up(rng)}".capitalize() + "!"))
-        rule = rng.choice((f"End every answer with: {end}", f"Always end with: {end}", f'End each answer with "{end}"', f"Finish every reply with: {end}",
-                           f'Always end your answer with "{end}"'))
+        end = rng.choice(
+            (
+                words.made_up(rng).capitalize() + "!",
+                words.phrase(rng).capitalize() + ".",
+                "Have a nice day!",
+                "Over and out.",
+                words.thing(rng).upper() + "!",
+                f"{words.made_up(rng)} {words.made_up(rng)}".capitalize() + "!",
+            )
+        )
+        rule = rng.choice(
+            (
+                f"End every answer with: {end}",
+                f"Always end with: {end}",
+                f'End each answer with "{end}"',
+                f"Finish every reply with: {end}",
+                f'Always end your answer with "{end}"',
+            )
+        )
         return change(talk, rule, lambda s: f"{s} {end}")
     if form < 0.8:
-        start = rng.choice((words.made_up(rng).capitalize() + "!", words.thing(rng).capitalize() + ":", "Dear friend,", "Beep!"))
-        rule = rng.choice((f"Start every answer with: {start}", f"Begin each answer with: {start}", f'Always start with "{start}"'))
+        start = rng.choice(
+            (words.made_up(rng).capitalize() + "!", words.thing(rng).capitalize() + ":", "Dear friend,", "Beep!")
+        )
+        rule = rng.choice(
+            (f"Start every answer with: {start}", f"Begin each answer with: {start}", f'Always start with "{start}"')
+        )
         return change(talk, rule, lambda s: f"{start} {s}")
-    rule = rng.choice(("You are a pirate.", "Talk like a pirate.", "Answer like a pirate.", "Speak like a pirate.", "You talk like a pirate."))
+    rule = rng.choice(
+        (
+            "You are a pirate.",
+            "Talk like a pirate.",
+            "Answer like a pirate.",
+            "Speak like a pirate.",
+            "You talk like a pirate.",
+        )
+    )
     return change(talk, rule, lambda s: f"Arr! {s} Aye, matey!")
 
 
@@ -95,7 +155,9 @@ def one(rng: random.Random, dense: float) -> Conversation:
         for _ in range(rng.choice((1, 1, 2))):
             talk.turns += pick(rng, SHORT).turns
     if rng.random() < 0.25 and talk.turns[0].role != "system":
-        rule = rng.choice(NEUTRAL).format(d=rng.choice(words.DAYS), c=words.place(rng), m=words.name(rng), t=words.thing(rng))
+        rule = rng.choice(NEUTRAL).format(
+            d=rng.choice(words.DAYS), c=words.place(rng), m=words.name(rng), t=words.thing(rng)
+        )
         talk.turns.insert(0, Message("system", rule))
         if rng.random() < 0.1:
             talk.turns.insert(1, Message("system", rng.choice(NEUTRAL[:12])))

@@ -15,16 +15,25 @@ FINDS = (
     "a golden key|a shiny stone|a broken kite|an old map|a lost kitten|a silver bell|a tiny seed|a magic lamp|a red balloon|"
     "a warm blanket|a secret door|a jar of honey|a letter from a friend|a glowing feather|a wooden boat|a basket of apples"
 ).split("|")
-FRIENDS = "a shy mouse|a wise owl|a funny frog|a kind bear|a little star|a lost lamb|an old turtle|a tiny bird|a young fox".split("|")
+FRIENDS = "a shy mouse|a wise owl|a funny frog|a kind bear|a little star|a lost lamb|an old turtle|a tiny bird|a young fox".split(
+    "|"
+)
 # The first words of a story tell its length, and the first words of a later sentence tell how many are still to come: counting
 # to seven is then one look at the asked number, and after that a look at the sentence before.
 OPENINGS = {
-    2: ("There once was {A} who could not fall asleep.", "There once was {A} with a very big dream.", "There once was {A} in {place}."),
+    2: (
+        "There once was {A} who could not fall asleep.",
+        "There once was {A} with a very big dream.",
+        "There once was {A} in {place}.",
+    ),
     3: ("Once upon a time, {A} lived in {place}.", "Once upon a time, there was {A} who lived in {place}."),
     4: ("Long ago, {A} lived in {place}.", "Long ago, there was {A} who loved the moon."),
     5: ("Far away, in {place}, lived {A} who loved the moon.", "Far away, in {place}, there lived {A}."),
     6: ("In {place}, there lived {A}.", "In {place}, there was {A} with a very big dream."),
-    7: ("Every child knows the story of {A} who lived in {place}.", "Every child knows the story of {A} with a very big dream."),
+    7: (
+        "Every child knows the story of {A} who lived in {place}.",
+        "Every child knows the story of {A} with a very big dream.",
+    ),
 }
 STARTS = {3: "One day,", 4: "One morning,", 5: "One evening,", 6: "One night,", 7: "One rainy day,"}
 SECOND = (
@@ -69,13 +78,23 @@ SINGLE = (
     "Under the silver moon, {A} sang in {place} until all the stars fell asleep.",
 )
 POEM = (
-    ("The {h} walks in morning light,", "It sings a song, it feels just right,", "The sun goes down, the stars are near,",
-     "Good night, dear {h}, have no fear."),
-    ("Oh little {h}, soft and slow,", "You dance wherever breezes blow,", "The moon above will light your way,",
-     "And you will wake to a brand new day."),
+    (
+        "The {h} walks in morning light,",
+        "It sings a song, it feels just right,",
+        "The sun goes down, the stars are near,",
+        "Good night, dear {h}, have no fear.",
+    ),
+    (
+        "Oh little {h}, soft and slow,",
+        "You dance wherever breezes blow,",
+        "The moon above will light your way,",
+        "And you will wake to a brand new day.",
+    ),
 )
-HAIKU = ("Quiet {h} at dawn,\nsoft light falls upon the hills,\nthe day begins now.",
-         "A {h} in the rain,\nsmall drops fall on silver leaves,\nnight is warm and still.")
+HAIKU = (
+    "Quiet {h} at dawn,\nsoft light falls upon the hills,\nthe day begins now.",
+    "A {h} in the rain,\nsmall drops fall on silver leaves,\nnight is warm and still.",
+)
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven")
 KINDS = ("story", "bedtime story", "short story", "little story", "fairy tale", "tale")
 
@@ -117,26 +136,45 @@ def tell(rng: random.Random, hero: Hero, count: int) -> str:
             lines = [rng.choice(SECOND), *rng.sample(LATER, count - 3)]
             plan += [line.replace("{W}", start) for line, start in zip(lines, starts, strict=True)]
         plan.append(rng.choice(ENDINGS))
-    slots = {"A": hero.first, "place": rng.choice(PLACES), "place2": rng.choice(PLACES), "find": rng.choice(FINDS),
-             "friend": rng.choice(FRIENDS)}
+    slots = {
+        "A": hero.first,
+        "place": rng.choice(PLACES),
+        "place2": rng.choice(PLACES),
+        "find": rng.choice(FINDS),
+        "friend": rng.choice(FRIENDS),
+    }
     return " ".join(line.format(H=hero.later, **slots) for line in plan)
 
 
 def request(rng: random.Random, asked: str, count: int | None, kind: str) -> str:
     """The user's words for a story."""
     if count is None:
-        ask = rng.choice(("Tell me a {k} about {a}.", "Write a {k} about {a}.", "Can you tell me a {k} about {a}?",
-                          "I want a {k} about {a}.", "Please tell me a {k} about {a}."))
+        ask = rng.choice(
+            (
+                "Tell me a {k} about {a}.",
+                "Write a {k} about {a}.",
+                "Can you tell me a {k} about {a}?",
+                "I want a {k} about {a}.",
+                "Please tell me a {k} about {a}.",
+            )
+        )
         return ask.format(k=kind, a=asked)
     n = NUMBERS[count - 1] if rng.random() < 0.7 else str(count)
     s = "sentence" if count == 1 else "sentences"
     art = "an" if n in ("8", "eight") else "a"
-    ask = rng.choice((
-        "Tell me {art} {n} sentence {k} about {a}.", "Tell me {art} {n}-sentence {k} about {a}.",
-        "Write {art} {n}-sentence {k} about {a}.", "Write {art} {n} sentence {k} about {a}.",
-        "Tell me a {k} about {a} in {n} {s}.", "Write a {k} about {a} in {n} {s}.",
-        "Please write a {k} with {n} {s} about {a}.", "Can you tell me a {n} sentence {k} about {a}?",
-        "In {n} {s}, tell me a {k} about {a}."))
+    ask = rng.choice(
+        (
+            "Tell me {art} {n} sentence {k} about {a}.",
+            "Tell me {art} {n}-sentence {k} about {a}.",
+            "Write {art} {n}-sentence {k} about {a}.",
+            "Write {art} {n} sentence {k} about {a}.",
+            "Tell me a {k} about {a} in {n} {s}.",
+            "Write a {k} about {a} in {n} {s}.",
+            "Please write a {k} with {n} {s} about {a}.",
+            "Can you tell me a {n} sentence {k} about {a}?",
+            "In {n} {s}, tell me a {k} about {a}.",
+        )
+    )
     return ask.format(art=art, n=n, s=s, k=kind, a=asked)
 
 
@@ -149,7 +187,9 @@ def story(rng: random.Random) -> Conversation:
     talk.ask(request(rng, hero.asked, count, kind), tell(rng, hero, count or 3))
     while rng.random() < 0.2 and len(talk.turns) < 6:
         hero = pick_hero(rng)
-        ask = rng.choice(("Now tell me one about {a}.", "Now one about {a}.", "Another one about {a}, please.", "And about {a}?"))
+        ask = rng.choice(
+            ("Now tell me one about {a}.", "Now one about {a}.", "Another one about {a}, please.", "And about {a}?")
+        )
         talk.ask(ask.format(a=hero.asked), tell(rng, hero, count or 3))
     return talk
 
@@ -161,6 +201,8 @@ def poem(rng: random.Random) -> Conversation:
         ask = rng.choice(("Write a haiku about {a}.", "Write me a haiku about {a}.", "A haiku about {a}, please."))
         text = rng.choice(HAIKU)
     else:
-        ask = rng.choice(("Write a poem about {a}.", "Write a short poem about {a}.", "Can you write a poem about {a}?"))
+        ask = rng.choice(
+            ("Write a poem about {a}.", "Write a short poem about {a}.", "Can you write a poem about {a}?")
+        )
         text = "\n".join(rng.choice(POEM))
     return Conversation().ask(ask.format(a=words.article(word)), text.format(h=word))

@@ -34,6 +34,7 @@ def test_every_setting_is_an_option(runner: CliRunner) -> None:
         (["--upstream", "http://a/v1", "--upstream", "http://a/v1"], "Error: upstreams: "),
         (["--database", "mysql://x"], "Error: database: "),
         (["--database", "/dev/null/x"], "Error: database: "),
+        (["--database", "postgresql://[x/y"], "Error: database: "),
         (["--config", "/absent.toml"], "Error: config: "),
     ],
 )

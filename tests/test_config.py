@@ -78,6 +78,25 @@ def test_memory_is_no_file(text: str) -> None:
     assert Config(database=text).database_path() is None
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+asyncpg", "postgres"])
+def test_a_postgresql_url_is_kept_whole(scheme: str) -> None:
+    url = f"{scheme}://u:p@h/n?sslmode=require"
+
+    assert Config(database=url).database_url() == url
+
+
+@pytest.mark.parametrize("text", ["", ":memory:", "sqlite:///x.db", "postgresql", "/postgresql://x"])
+def test_everything_else_is_no_postgresql_url(text: str) -> None:
+    assert Config(database=text).database_url() is None
+
+
+def test_a_database_of_an_unknown_kind_is_refused_without_its_password() -> None:
+    with pytest.raises(ConfigError, match=r"^database: 'mysql://' is not supported; .*\.$") as refused:
+        Config(database="mysql://u:secret@h/n").database_path()
+
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("given", "names"),
     [

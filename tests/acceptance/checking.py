@@ -6,6 +6,7 @@ Official SDKs talk through it, so whatever a test calls, no reply goes unchecked
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -24,8 +25,10 @@ class CheckingProxy:
 
     def __init__(self, server: str) -> None:
         self.violations: list[str] = []
-        self.checked = 0
         self._server = server
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.app = web.Application(client_max_size=128 << 20)
         self.app.add_routes([web.route("*", "/{path:.*}", self.forward)])
         self.app.cleanup_ctx.append(self._session_context)
@@ -34,7 +37,21 @@ class CheckingProxy:
         async with aiohttp.ClientSession(auto_decompress=False) as self._session:
             yield
 
+    async def settled(self) -> None:
+        """Returns when every reply that was begun has been checked."""
+        await self._idle.wait()
+
     async def forward(self, request: web.Request) -> web.StreamResponse:
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            return await self._forward(request)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
         body = await request.read()
         received = bytearray()
@@ -56,7 +73,6 @@ class CheckingProxy:
     def _check(self, request: web.Request, answer: aiohttp.ClientResponse, body: bytes) -> None:
         try:
             check_reply(request, answer, body)
-            self.checked += 1
         except AssertionError as error:
             self.violations.append(f"{request.method} {request.path_qs} {answer.status}: {error}")
 

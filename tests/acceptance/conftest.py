@@ -19,12 +19,14 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from tests.acceptance.chat_server import ChatControl, ChatServer
 from tests.acceptance.checking import CheckingProxy
+from tests.acceptance.pages import pages
 from tests.acceptance.processes import ROOT, ServerProcess
 from tests.acceptance.threads import LoopThread
 
 TIMEOUT_SECONDS = 20
 CLIENTS_JS = ROOT / "tests/clients_js"
 KEY = "sk-guarded-0123456789"
+SERVERS = {"bare", "guarded", "served", "server"}
 OTHER_KEY = "sk-other-0123456789"
 
 
@@ -76,8 +78,6 @@ def server(servers: LoopThread, chat: ChatControl, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def page_origin(servers: LoopThread) -> str:
     """The origin of the pages that may call the guarded server."""
-    from tests.acceptance.pages import pages
-
     return servers.serve(pages())
 
 
@@ -103,13 +103,24 @@ def bare(servers: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(autouse=True)
 def _every_reply_conforms(request: pytest.FixtureRequest) -> Iterator[None]:
     """What the proxies found wrong fails the test in which it happened."""
-    names = {"server", "guarded", "bare"} & set(request.fixturenames)
-    proxies = [request.getfixturevalue(name).proxy for name in sorted(names)]
-    for proxy in proxies:
-        proxy.violations.clear()
+    names = SERVERS & set(request.fixturenames)
+    if "served" in names:
+        names.add(request.node.callspec.params["served"])
+    served: list[Served] = [request.getfixturevalue(name) for name in sorted(names - {"served"})]
+    for one in served:
+        one.proxy.violations.clear()
     yield
-    found = [violation for proxy in proxies for violation in proxy.violations]
+    for one in served:
+        request.getfixturevalue("servers").run(one.proxy.settled())
+    found = [violation for one in served for violation in one.proxy.violations]
     assert not found, "\n".join(found)
+
+
+@pytest.fixture
+def served(request: pytest.FixtureRequest) -> Served:
+    """The server whose name the test gives as an indirect parameter."""
+    named: Served = request.getfixturevalue(request.param)
+    return named
 
 
 @pytest.fixture

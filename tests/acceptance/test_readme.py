@@ -34,13 +34,12 @@ def test_there_is_an_example_for_every_way_to_call() -> None:
     assert languages == {"javascript", "python", "bash"}
 
 
-@pytest.mark.parametrize("name", ["bare", "guarded"])
+@pytest.mark.parametrize("served", ["bare", "guarded"], indirect=True)
 @pytest.mark.parametrize(("language", "text"), EXAMPLES, ids=[language for language, _ in EXAMPLES])
 def test_an_example_works_as_it_is_written(
-    request: pytest.FixtureRequest, tmp_path: Path, language: str, text: str, name: str
+    request: pytest.FixtureRequest, served: Served, tmp_path: Path, language: str, text: str
 ) -> None:
     """With the bundled model, and with keys before an upstream."""
-    served: Served = request.getfixturevalue(name)
     command = {"python": [sys.executable, "-c", text], "bash": ["bash", "-euo", "pipefail", "-c", text]}
     command["console"] = command["bash"]
     if language == "javascript":

@@ -11,6 +11,7 @@ import pytest
 from tests.runs.stage import Follower, Json, Stage, checked, failure_of, id_of, told, types_of, within
 from tests.specification.conformance import check_error
 
+from antiphon.clock import SystemClock
 from antiphon.engine.ports import (
     CallDelta,
     Context,
@@ -22,10 +23,12 @@ from antiphon.engine.ports import (
     TextDelta,
     UpstreamError,
 )
+from antiphon.protocol.errors import unavailable
 from antiphon.protocol.items import text_of_raw
 from antiphon.runs.log import LiveLog
 from antiphon.runs.running import Run
 from antiphon.stores.sqlite import SqliteStore
+from antiphon.tools.scripted import ScriptedTool
 from antiphon.upstreams.scripted import Accept, Script
 
 Make = Callable[..., Stage]
@@ -361,6 +364,17 @@ async def test_failures_keep_their_class(
     assert (error.status, error.type, dict(error.headers).get("x-should-retry")) == (status, kind, retry)
 
 
+@pytest.mark.parametrize(("read_only", "retry"), [(True, "true"), (False, "false")])
+async def test_what_had_effects_is_not_to_be_tried_again(stage: Make, read_only: bool, retry: str) -> None:
+    tool = ScriptedTool(SystemClock(), read_only=read_only)
+    failure = UpstreamError("Busy.", status=503)
+    here = stage([[CallDelta(0, "call_1", "lookup", "{}")]], [failure], tools={tool.declared_type: tool})
+
+    error = await failure_of(here.answer(tools=[{"type": tool.declared_type, "name": "lookup"}]))
+
+    assert (error.status, dict(error.headers)["x-should-retry"]) == (503, retry)
+
+
 async def test_a_failure_after_the_first_event_ends_the_stream_and_is_kept(stage: Make) -> None:
     here = stage([Accept(), [TextDelta("Hi")], UpstreamError("Gone.", code="upstream_cut")])
     _, follower = await here.stream()
@@ -426,6 +440,29 @@ async def test_a_store_that_fails_ends_the_stream_in_a_failure(stage: Make) -> N
     assert events[-1]["type"] == "response.failed"
     assert (error.status, error.code) == (500, "server_error")
     assert "disk" not in error.message
+
+
+async def test_a_store_that_is_away_says_so(stage: Make) -> None:
+    store = GatedStore()
+    store.failure = unavailable("The store is away.", retry_after_seconds=3)
+    store.gate.set()
+
+    error = await failure_of(stage([[TextDelta("Hi")]], store=store).answer())
+
+    assert (error.status, dict(error.headers)["retry-after"]) == (503, "3")
+
+
+async def test_what_an_upstream_says_after_its_call_is_not_heard(stage: Make) -> None:
+    store = GatedStore()
+    here = stage([[TextDelta("Hi")]], store=store)
+    run, follower = await here.stream()
+    await within(store.asked.wait())
+
+    run([TextDelta("late")])
+    store.gate.set()
+    checked(await follower.whole())
+
+    assert follower.text() == "Hi"
 
 
 async def test_a_refusal_is_a_completed_response(stage: Make) -> None:

@@ -12,6 +12,7 @@ from tests.specification.conformance import check_response
 
 from antiphon.clock import SystemClock
 from antiphon.engine.ports import CallDelta, Delta, ReasoningDelta, TextDelta
+from antiphon.protocol.errors import unavailable
 from antiphon.runs import recovery
 from antiphon.stores.sqlite import SqliteStore
 
@@ -104,6 +105,24 @@ async def test_what_is_recovered_is_kept_as_long_as_it_would_have_been(
 
     assert await here.store.expire(now + seconds - 5) == 0
     assert await here.store.expire(now + seconds + 5) == 1
+    await here.close()
+
+
+async def test_a_sweep_that_fails_is_tried_again() -> None:
+    here = Stage()
+    tried = asyncio.Event()
+    failures: list[Exception] = [OSError("disk"), unavailable("away")]
+
+    class Failing:
+        async def expire(self, now: int) -> int:
+            if failures:
+                raise failures.pop()
+            tried.set()
+            return 0
+
+    sweeping = asyncio.ensure_future(recovery.sweep(Failing(), here.clock, 0.001))  # type: ignore[arg-type]
+    await within(tried.wait())
+    sweeping.cancel()
     await here.close()
 
 

@@ -1,5 +1,20 @@
-"""Fixtures that several modules share: the real PostgreSQL."""
+"""What tests of stores share."""
 
-from tests.stores.postgres_server import bare_url, database_url, made_database, postgres
+from __future__ import annotations
 
-__all__ = ["bare_url", "database_url", "made_database", "postgres"]
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder of the test's own, in memory where that can be had: these tests wait for the disk thousands of times."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory, ignore_cleanup_errors=True) as name:
+        yield Path(name)

@@ -27,8 +27,8 @@ class SqliteStores:
 
 
 @pytest.fixture(params=["file", "memory"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> SqliteStores:
-    return SqliteStores(tmp_path / "state.db" if request.param == "file" else None)
+def stores(request: pytest.FixtureRequest, folder: Path) -> SqliteStores:
+    return SqliteStores(folder / "state.db" if request.param == "file" else None)
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ def files_of(path: Path) -> list[Path]:
     return [path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", ".lock"))]
 
 
-async def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "state.db"
+async def test_only_the_owner_may_read_the_files(folder: Path) -> None:
+    path = folder / "deep" / "state.db"
     before = os.umask(0)
     try:
         store = SqliteStore(path)
@@ -45,16 +45,16 @@ async def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
         os.umask(before)
 
 
-async def test_nothing_but_the_database_is_left_after_closing(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "state.db")
+async def test_nothing_but_the_database_is_left_after_closing(folder: Path) -> None:
+    store = SqliteStore(folder / "state.db")
     await World(store).say()
     await store.close()
 
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["state.db", "state.db.lock"]
+    assert sorted(file.name for file in folder.iterdir()) == ["state.db", "state.db.lock"]
 
 
-async def test_a_database_of_a_newer_release_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
+async def test_a_database_of_a_newer_release_is_refused(folder: Path) -> None:
+    path = folder / "state.db"
     await SqliteStore(path).close()
     connection = apsw.Connection(str(path))
     connection.pragma("user_version", 99)
@@ -67,18 +67,21 @@ async def test_a_database_of_a_newer_release_is_refused(tmp_path: Path) -> None:
             SqliteStore(path)
 
 
-def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
+def test_what_is_no_database_is_refused(folder: Path) -> None:
+    path, other = folder / "state.db", folder / "other"
     path.write_bytes(b"no database at all" * 100)
+    other.mkdir()
 
-    for _ in range(2):
-        with pytest.raises(ValueError, match=r"state\.db is not a database$"):
+    for _ in range(2):  # nothing of the first try stays open
+        with pytest.raises(ValueError, match=r"state\.db cannot be opened: file is not a database$"):
             SqliteStore(path)
+    with pytest.raises(ValueError, match=r"other cannot be opened: unable to open database file$"):
+        SqliteStore(other)
     assert path.read_bytes() == b"no database at all" * 100
 
 
-async def test_a_second_process_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
+async def test_a_second_process_is_refused_until_the_first_is_done(folder: Path) -> None:
+    path = folder / "state.db"
     store = SqliteStore(path)
     with pytest.raises(ValueError, match=r"state\.db is in use by another process$"):
         SqliteStore(path)
@@ -90,7 +93,7 @@ async def test_a_second_process_is_refused_until_the_first_is_done(tmp_path: Pat
     await store.close()
 
 
-async def test_the_schema_equals_all_migrations(tmp_path: Path) -> None:
+async def test_the_schema_equals_all_migrations(folder: Path) -> None:
     """A database that was brought up one migration at a time has the tables of a fresh one."""
     query = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
     fresh, grown = apsw.Connection(":memory:"), apsw.Connection(":memory:")
@@ -132,8 +135,8 @@ def killed(path: Path) -> Told:
     return told
 
 
-async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
+async def test_what_was_acknowledged_survives_a_kill(folder: Path) -> None:
+    path = folder / "state.db"
     told = killed(path)
     parents: dict[str, str] = dict(told["did", "say"])
     doomed = {turn for (turn,) in told["will", "delete"]}
@@ -161,8 +164,8 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_what_was_deleted_before_a_kill_is_in_no_file_after_the_next_start(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
+async def test_what_was_deleted_before_a_kill_is_in_no_file_after_the_next_start(folder: Path) -> None:
+    path = folder / "state.db"
     told = killed(path)
     chains = {turn.rsplit(".", 1)[0] for (turn,) in told["did", "delete"] if turn.endswith(".b")}
     assert chains
@@ -177,8 +180,8 @@ async def test_what_was_deleted_before_a_kill_is_in_no_file_after_the_next_start
     await store.close()
 
 
-async def test_what_a_pin_held_back_is_removed_at_the_next_start(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
+async def test_what_a_pin_held_back_is_removed_at_the_next_start(folder: Path) -> None:
+    path = folder / "state.db"
     store = SqliteStore(path)
     world = World(store)
     await world.say(turn="one")

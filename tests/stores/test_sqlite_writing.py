@@ -127,8 +127,8 @@ def test_sixty_four_deletions_cost_as_many_statements_as_one() -> None:
     assert counted.run(delete(64)) == counted.counted(delete, 64) - 1 <= 10  # the last use of a blob takes its bytes
 
 
-async def test_a_context_is_one_query(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "state.db")
+async def test_a_context_is_one_query(folder: Path) -> None:
+    store = SqliteStore(folder / "state.db")
     world = World(store)
     previous = None
     for number in range(30):
@@ -149,6 +149,22 @@ async def test_a_context_is_one_query(tmp_path: Path) -> None:
 
     assert len(statements) == 1
     assert len(seen) > 30
+
+
+async def test_turns_that_lead_nowhere_make_no_forks() -> None:
+    store = SqliteStore(None)
+    world = World(store)
+    await world.say(turn="one")
+    await world.say("one", turn="failed", status="failed")
+    await world.say("one", turn="cancelled", status="cancelled")
+    await world.finish(await world.begin("one", turn="unstored", stored=False), expires_at=1)
+    await world.say("one", turn="two")
+    await world.say("two", turn="three")
+
+    threads = dict(store._reading.execute("SELECT id, thread FROM responses").fetchall())
+    assert threads["one"] == threads["two"] == threads["three"]
+    assert len(set(threads.values())) == 4
+    await store.close()
 
 
 # --- Failures ---
@@ -273,11 +289,36 @@ async def test_a_group_waits_for_the_disk_only_where_a_reply_does(stage: Stage) 
     assert levels == [1, 2, 1]
 
 
-# --- Contexts while something is removed ---
+# --- Reading while something is removed ---
 
 
-async def test_a_context_waits_for_a_removal_under_way_and_stalls_nobody(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "state.db")
+async def test_a_response_is_read_as_it_was_at_one_moment(folder: Path) -> None:
+    store, other = SqliteStore(folder / "state.db"), apsw.Connection(str(folder / "state.db"))
+    await World(store).say(turn="one", large={"tools": LARGE[0], "text": LARGE[1]})
+    statements: list[str] = []
+
+    def trace(_cursor: apsw.Cursor, text: str, _bindings: Any) -> bool:
+        """As soon as the response was looked up, everything of it is deleted."""
+        if statements and "FROM responses" in statements[-1]:
+            for table in ("responses", "items", "blob_bytes"):
+                other.execute(f"DELETE FROM {table}")
+        statements.append(text)
+        return True
+
+    store._reading.exec_trace = trace
+    stored = await store.read("p", "one")
+    store._reading.exec_trace = None
+
+    assert stored is not None
+    assert stored.shell.large == {"tools": LARGE[0], "text": LARGE[1]}
+    assert stored.output == [item("one!").body]
+    assert await store.read("p", "one") is None
+    other.close()
+    await store.close()
+
+
+async def test_a_context_waits_for_a_removal_under_way_and_stalls_nobody(folder: Path) -> None:
+    store = SqliteStore(folder / "state.db")
     world = World(store)
     await world.say(turn="one")
     with held(store._gate):
@@ -293,8 +334,8 @@ async def test_a_context_waits_for_a_removal_under_way_and_stalls_nobody(tmp_pat
     await store.close()
 
 
-async def test_a_context_that_nobody_waits_for_any_more_is_not_pinned(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "state.db")
+async def test_a_context_that_nobody_waits_for_any_more_is_not_pinned(folder: Path) -> None:
+    store = SqliteStore(folder / "state.db")
     await World(store).say(turn="one")
     with held(store._gate):
         asking = asyncio.ensure_future(store.context("p", "one"))

@@ -1,16 +1,19 @@
-"""Whatever talks to sockets here does so on both event loops that the server can run on."""
+"""What talks to sockets here does so on both event loops that the server can run on."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 
 import pytest
 
+ON_BOTH_LOOPS = ("test_http.py", "test_http_connections.py", "test_tls.py", "test_upstream.py")
+
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     try:
         import uvloop
     except ImportError:
-        return {"asyncio": asyncio.new_event_loop}
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+        return loops
+    return {**loops, "uvloop": uvloop.new_event_loop} if item.path.name in ON_BOTH_LOOPS else loops

@@ -106,6 +106,25 @@ CALLS: dict[str, Recording] = {
         ),
         [WEATHER, TIME],
     ),
+    "index 0 for all, split, the same function": Recording(
+        stream(
+            chunk(LM_STUDIO, call(0, "call_1", "f", "")),
+            chunk(LM_STUDIO, call(0, None, None, '{"a": 1}')),
+            chunk(LM_STUDIO, call(0, "call_2", "f", "")),
+            chunk(LM_STUDIO, call(0, None, None, '{"a": 2}')),
+            chunk(LM_STUDIO, "{}", "tool_calls"),
+        ),
+        [("call", "call_1", "f", '{"a": 1}'), ("call", "call_2", "f", '{"a": 2}')],
+    ),
+    "no index, interleaved by id": Recording(
+        stream(
+            chunk(OLLAMA, calls(piece(None, "call_1", "f", "{"), piece(None, "call_2", "f", "{"))),
+            chunk(OLLAMA, calls(piece(None, "call_1", None, '"a": '), piece(None, "call_2", None, '"b": '))),
+            chunk(OLLAMA, calls(piece(None, "call_2", None, "2}"), piece(None, "call_1", None, "1}"))),
+            chunk(OLLAMA, "{}", "tool_calls"),
+        ),
+        [("call", "call_1", "f", '{"a": 1}'), ("call", "call_2", "f", '{"b": 2}')],
+    ),
     "no index": Recording(
         stream(
             chunk(LM_STUDIO, call(None, "call_1", "get_weather", "")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -11,6 +12,8 @@ from tests.web.conftest import Serve
 
 from antiphon import assemble
 from antiphon.config import Config
+from antiphon.engine.ports import TextDelta
+from antiphon.web import messages, transport
 from antiphon.web.app import Route
 
 OPEN = {"/health", "/ready"}
@@ -228,6 +231,83 @@ async def test_a_default_limit_of_64_megabytes(serve: Serve) -> None:
         await connection.send("POST", "/v1/responses", None, head)
 
         assert (await connection.reply("POST", "/v1/responses")).status == 413
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "BODY_IDLE_SECONDS", 0.05)
+    here = await serve()
+    async with here.client.connected() as connection:
+        head = {"content-type": "application/json", "content-length": "100"}
+        await connection.send("POST", "/v1/responses", None, head)
+        await connection.send_raw(b'{"model":')
+        reply = await connection.reply("POST", "/v1/responses")
+        assert (reply.status, reply.error["code"]) == (408, "request_timeout")
+        assert await connection.at_end()
+
+
+async def test_a_client_that_leaves_within_its_body_is_forgotten(serve: Serve) -> None:
+    here = await serve()
+    async with here.client.connected() as connection:
+        head = {"content-type": "application/json", "content-length": "100"}
+        await connection.send("POST", "/v1/responses", None, head)
+        await connection.send_raw(b'{"model":')
+        await here.until(lambda: bool(here.web.server_state.tasks))
+        connection.leave()
+    await here.idle()
+
+    assert here.upstream.requests == []
+
+
+# --- What is no HTTP ---
+
+NO_HTTP = {
+    "noise": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "an unknown method": b"FOO /v1/responses HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    "two lengths": b"POST /v1/responses HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n"
+    b"content-length: 6\r\n\r\nhello",
+    "a length and chunks": b"POST /v1/responses HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n"
+    b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a broken chunk": b"POST /v1/responses HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+    "a header without a name": b"GET /v1/models HTTP/1.1\r\n: x\r\n\r\n",
+    "a path that is none": b"GET http://[::1 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    "an endless head": b"GET /v1/models HTTP/1.1\r\nx: " + b"a" * 300_000,
+}
+
+
+@pytest.mark.parametrize("data", NO_HTTP.values(), ids=NO_HTTP)
+async def test_what_is_no_http_is_told_so_and_closed(serve: Serve, data: bytes) -> None:
+    here = await serve()
+    async with here.client.connected() as connection:
+        await connection.send_raw(data)
+        reply = await connection.reply("GET", "/")
+        assert reply.status == 400
+        assert await connection.at_end()
+    await here.idle()
+
+
+async def test_noise_behind_a_request_does_not_tear_its_reply(serve: Serve) -> None:
+    gate = asyncio.Event()
+    here = await serve([[[TextDelta("Hi")], gate]])
+    async with here.client.connected() as connection:
+        await connection.send("POST", "/v1/responses", asked(stream=True))
+        await connection.head()
+        await connection.send_raw(b"\x00\x01\x02\r\n\r\n")
+        data = await connection.reader.read()
+    await here.idle()
+
+    assert b"HTTP/1.1" not in data
+
+
+async def test_a_head_that_does_not_come_is_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "HEAD_SECONDS", 0.05)
+    here = await serve()
+    async with here.client.connected() as silent, here.client.connected() as slow:
+        await slow.send("GET", "/v1/models")
+        await slow.reply("GET", "/v1/models")
+        await slow.send_raw(b"GET /v1/models HTTP/1.1\r\nhost: loc")
+        assert await silent.at_end()
+        assert await slow.at_end()
 
 
 # --- Bodies where none is needed ---

@@ -420,6 +420,18 @@ async def test_requests_that_do_not_wait_for_replies_are_answered_in_order(start
     assert b'"You said: three"' in replies[3].body
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_client_that_would_rather_speak_http_2_keeps_its_body(serve: Serve, streamed: bool) -> None:
+    """Java's client offers it in its first request."""
+    here = await serve()
+    offer = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABkAAQCAAAAAAIAAAAA"}
+    tricky = "\r\nUpgrade: h2c\r\n"
+    async with here.client.connected() as connection:
+        for _ in range(2):
+            await connection.send("POST", "/v1/responses", asked(stream=streamed, input=f"h2c {tricky}"), offer)
+            assert b"You said: h2c" in (await connection.reply("POST", "/v1/responses")).body
+
+
 async def test_a_client_that_wants_to_close_is_closed_after_the_stream(start: Start) -> None:
     here: Serving = await start()
     async with here.client.connected() as connection:

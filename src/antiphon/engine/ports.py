@@ -351,7 +351,7 @@ class Store(Protocol):
         """Removes what is past its time; how many responses went."""
 
     async def ping(self) -> None:
-        """Raises when the store cannot be used."""
+        """Raises ``OSError`` when the store cannot be used."""
 
     async def close(self) -> None:
         """Writes what is queued, then closes."""

@@ -11,6 +11,7 @@ import msgspec
 
 from antiphon.engine.draft import Draft
 from antiphon.engine.ports import Batch, Clock, Record, Store, Unfinished
+from antiphon.protocol.errors import ApiError
 from antiphon.protocol.responses import Outcome, ResponseError
 
 logger = logging.getLogger("antiphon.runs")
@@ -61,7 +62,10 @@ async def _fail(store: Store, clock: Clock, run: Unfinished, keep_seconds: int, 
 async def sweep(store: Store, clock: Clock, every_seconds: float) -> None:
     """Removes expired responses, again and again, until cancelled."""
     while True:
-        gone = await store.expire(int(clock.now()))
-        if gone:
-            logger.info("removed %d expired responses", gone)
+        try:
+            gone = await store.expire(int(clock.now()))
+            if gone:
+                logger.info("removed %d expired responses", gone)
+        except (ApiError, OSError) as error:  # the store may be back the next time
+            logger.warning("expired responses could not be removed: %s", error)
         await asyncio.sleep(every_seconds)

@@ -108,8 +108,8 @@ class Run:
 
     def __call__(self, deltas: Sequence[Delta]) -> None:
         """What an upstream read.  What goes wrong here fails the run and stops the upstream."""
-        if self.broken is not None:
-            return
+        if self.broken is not None or self._stopping or self.finishing:
+            return  # nobody is to hear of it any more
         try:
             self.publish(self.draft.apply(deltas))
         except Exception as error:  # noqa: BLE001 - the run's boundary: raised again in its task
@@ -309,9 +309,9 @@ class Runs:
             run.finishing = True
             if outcome is not None:
                 await self._finish(run, outcome)
-        except Exception:
+        except Exception as error:
             logger.exception("run %s could not be finished", run.draft.shell.id)
-            self._finish_unstored(run)
+            self._finish_unstored(run, error)
         finally:
             opener.cancel()
 
@@ -379,10 +379,11 @@ class Runs:
             run.publish([terminal])
         run.result = snapshot
 
-    def _finish_unstored(self, run: Run) -> None:
+    def _finish_unstored(self, run: Run, error: Exception) -> None:
         """The end could not be written: who follows live is told so; a background run is settled at the next start."""
         message = "The response could not be stored."
-        run.failure = ApiError(500, message, type="server_error", code="server_error")
+        unknown = ApiError(500, message, type="server_error", code="server_error")
+        run.failure = error if isinstance(error, ApiError) else unknown
         if isinstance(run.log, LiveLog) and not run.log.whole:
             terminal, _ = run.draft.end(Outcome("failed", error=ResponseError("server_error", message)))
             run.publish([terminal])

@@ -151,8 +151,9 @@ def echo(request: ModelRequest) -> Script:
     yield Stop("stop" if len(said) == len(tokens) else "length", usage)
 
 
-def _forced(request: ModelRequest) -> str | None:
-    names = request.choice.names or tuple(tool.name for tool in request.tools)
+def _forced(request: ModelRequest) -> str:
+    """The function that the request names, or the first that there is."""
+    names = request.choice.names or [tool.name or "" for tool in request.tools]
     return names[0]
 
 

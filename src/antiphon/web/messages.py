@@ -3,6 +3,7 @@
 Must not know of routes.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Sequence
@@ -10,13 +11,15 @@ from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from antiphon.protocol.errors import ApiError, invalid
-from antiphon.web.transport import Connection, Receive, Scope, Send
+from antiphon.web.transport import Connection, Message, Receive, Scope, Send
 
 JSON = (b"content-type", b"application/json")
 QUERY_FIELDS_MAX = 100
 #: Names in the header of warnings, and characters of each: clients take 8 KiB of a header at the most.
 WARNINGS_MAX = 50
 WARNING_MAX = 80
+#: How long the next piece of a body may take.
+BODY_IDLE_SECONDS = 60.0
 _UNPRINTABLE = re.compile(r"[^ -~]|,")
 
 
@@ -88,7 +91,7 @@ class Request:
         pieces: list[bytes] = []
         size = 0
         while True:
-            message = await self._receive()
+            message = await self._next()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             pieces.append(message.get("body", b""))
@@ -97,6 +100,14 @@ class Request:
                 raise _too_large(limit)
             if not message.get("more_body"):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _next(self) -> Message:
+        try:
+            async with asyncio.timeout(BODY_IDLE_SECONDS):
+                return await self._receive()
+        except TimeoutError:
+            message = f"The request's body did not come within {BODY_IDLE_SECONDS:g} seconds."
+            raise ApiError(408, message, code="request_timeout", headers=(("connection", "close"),)) from None
 
 
 def _warnings(names: Sequence[str]) -> bytes:

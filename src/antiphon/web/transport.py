@@ -1,17 +1,23 @@
 """The way to the client's socket that wakes no task: a uvicorn protocol that offers its transport to the app.
 
 Pinned by a contract test: where a uvicorn release changes what this relies on, the app falls back to ``await send``.
-Must not know what is sent.
+Must not know what is sent; what never becomes a request is answered here.
 """
 
 import asyncio
 import contextlib
+import re
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, TypeAlias, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from antiphon.protocol.errors import ApiError
+
 EXTENSION = "antiphon.push"
+#: Bytes of a request before its body at the most, and how long they may take to come.
+HEAD_MAX, HEAD_SECONDS = 64 << 10, 60.0
 #: How long a connection that closes may take to tell so.
 CLOSING_SECONDS = 1.0
 
@@ -19,6 +25,18 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+
+_H2C = re.compile(rb"\r\nupgrade:(?=[ \t]*h2c[ \t]*\r\n)", re.IGNORECASE)
+
+
+def _without_h2c(data: bytes) -> bytes:
+    """The beginning of a request without the offer to go on in HTTP/2, which Java's client makes in each first one.
+
+    It may be ignored (RFC 9110, 7.8), but the parser would take the body for the other protocol.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _H2C.sub(rb"\r\nx-upgrade:", head + end) + rest
 
 
 class Watcher(Protocol):
@@ -35,13 +53,64 @@ class PushProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which also hands its transport to the app and tells a watcher."""
 
     watcher: Watcher | None = None
+    _within_message = False
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    # --- Requests ---
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._within_message and b"h2c" in data:
+            data = _without_h2c(data)
+        super().data_received(data)
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_MAX and not self.transport.is_closing():
+                self.send_400_response(f"The request's headers are too large: this server takes {HEAD_MAX} bytes.")
 
     def on_message_begin(self) -> None:
+        self._within_message = True
+        if self._head_timer is None:
+            self._await_head()
         super().on_message_begin()
         self.scope["extensions"] = cast("dict[str, dict[object, object]]", {EXTENSION: self})
 
+    def on_headers_complete(self) -> None:
+        self._head_is_here()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._within_message = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Closes the connection; where no reply has begun that would be torn, it says why in the official shape."""
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            body = ApiError(400, msg).body()
+            self.transport.write(
+                b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+                b"connection: close\r\nx-request-id: req_%b\r\nopenai-version: 2020-10-01\r\n"
+                b"openai-processing-ms: 0\r\n\r\n%b" % (len(body), secrets.token_hex(14).encode(), body)
+            )
+        self.transport.close()
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _head_is_here(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
     def _unsupported_upgrade_warning(self) -> None:
         """The app answers an upgrade with 426; clients try it as a matter of course, so that nothing is to warn of."""
+
+    # --- Writing ---
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -54,6 +123,7 @@ class PushProtocol(HttpToolsProtocol):
             self.watcher.resumed()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_here()
         super().connection_lost(exc)
         if self.watcher is not None:
             self.watcher.lost()

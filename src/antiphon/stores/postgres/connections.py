@@ -5,6 +5,7 @@ Must not know what is asked over them.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import msgspec
 
 from antiphon.protocol.errors import ApiError, unavailable
 
+PostgresError = asyncpg.PostgresError
 T = TypeVar("T")
 
 #: Where our tables live in the database.
@@ -167,7 +169,8 @@ class Connections:
         except Exception as error:
             sorted_out = sort_failure(error)
             if connection is not None and isinstance(sorted_out, Lost) and sorted_out.broken:
-                connection.terminate()
+                with contextlib.suppress(asyncpg.InterfaceError):  # the pool may have noticed before us
+                    connection.terminate()
             raise sorted_out from error
         finally:
             if connection is not None:

@@ -238,7 +238,8 @@ class Groups:
         return results
 
     async def expire(self, connection: Any, operations: Sequence[Expire], again: bool) -> list[Any]:  # noqa: ARG002
-        """How many responses each removed."""
+        """How many responses each removed; what lapsed pins held goes as well."""
+        await connection.execute(self._queries["sweep"], max(operation.most for operation in operations))
         return [
             await connection.fetchval(self._queries["expire"], operation.now, operation.most)
             for operation in operations

@@ -11,7 +11,7 @@ WITH head AS (
     FOR KEY SHARE OF t
 ), pinned AS (
     INSERT INTO pins (owner, number, thread, upto, until)
-    SELECT $3, $4, thread, upto, now() + $5 FROM head WHERE status IN ('completed', 'incomplete')
+    SELECT $3, $4, thread, upto, now() + $5::interval FROM head WHERE status IN ('completed', 'incomplete')
     ON CONFLICT DO NOTHING
 )
 SELECT h.thread, h.upto, h.status, i.position, i.body
@@ -128,9 +128,13 @@ SELECT remove_responses_1($1, $2);
 -- name: expire
 SELECT expire_responses_1($1, $2);
 
+-- name: sweep
+SELECT sweep_pins_1($1);
+
 -- name: release
 SELECT release_pins_1($1, $2);
 
 -- name: renew
 -- Those that are let go meanwhile are not renewed, so that one whose release is lost lapses.
-UPDATE pins SET until = now() + $3 WHERE owner = $1 AND number = ANY ($2::bigint[]) AND until < now() + $3 / 2;
+UPDATE pins SET until = now() + $3::interval
+WHERE owner = $1 AND number = ANY ($2::bigint[]) AND until < now() + $3::interval / 2;

@@ -15,7 +15,7 @@ MIGRATION_SECONDS = 3600.0
 #: Errors of a connection that no second try mends: wrong password or user, no such database, refused by pg_hba.
 _HOPELESS = ("28", "3D")
 
-_VERSIONS = f"""
+VERSIONS = f"""
 CREATE SCHEMA IF NOT EXISTS {SCHEMA};
 CREATE TABLE IF NOT EXISTS {SCHEMA}.migrations (
     number integer PRIMARY KEY,
@@ -57,7 +57,7 @@ async def _apply(connection: Any) -> None:
         return
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=MIGRATION_SECONDS)
-        await connection.execute(_VERSIONS)
+        await connection.execute(VERSIONS)
         applied = await _version(connection, known[-1][0])  # another process may have been faster
         for number, text in known:
             if number > applied:

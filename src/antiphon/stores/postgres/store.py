@@ -4,7 +4,6 @@ Any number of these may work on one database.  Must not know of HTTP or of how r
 """
 
 import asyncio
-import contextlib
 import datetime
 import logging
 import secrets
@@ -31,7 +30,7 @@ from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page
 from antiphon.protocol.responses import Outcome, Shell
 from antiphon.stores.postgres import groups, schema
-from antiphon.stores.postgres.connections import Connections, Settings, persist
+from antiphon.stores.postgres.connections import Connections, PostgresError, Settings, persist
 from antiphon.stores.postgres.lanes import Lane
 from antiphon.stores.postgres.texts import received, sendable
 from antiphon.stores.queries import Queries
@@ -146,9 +145,11 @@ class PostgresStore:
         while True:
             await asyncio.sleep(self._pin_lease.total_seconds() / 4)
             held = [pin for pins in self._pins.values() for pin in pins]
-            if held:
-                with contextlib.suppress(ApiError):  # the next round comes in time
+            try:
+                if held:
                     await self._rows("renew", self._owner, held, self._pin_lease)
+            except (ApiError, PostgresError) as error:  # the next round comes in time
+                logger.warning("pins could not be renewed: %s", error.__cause__ or error)
 
     async def read(self, project: str, response: str) -> Stored | None:
         rows = await self._rows("response", sendable(project), sendable(response))

@@ -85,16 +85,17 @@ class Checkpoints:
 
     def __init__(self, path: Path, writing: apsw.Connection) -> None:
         self._log = path.with_name(path.name + "-wal")
-        self._plain = writing
+        self._straight = connect(str(path))
         self._blanking = connect(str(path), vfs=_BlankingVfs.NAME)
-        self._blanking.set_busy_timeout(BUSY_MILLISECONDS)
+        for connection in (self._straight, self._blanking):
+            connection.set_busy_timeout(BUSY_MILLISECONDS)
         self._page_size = self._pragma("page_size")
         self._maps = self._pragma("auto_vacuum") != 0
         self._pages = 0
         writing.set_wal_hook(self._grown)
 
     def _pragma(self, name: str) -> int:
-        value = self._plain.pragma(name)
+        value = self._straight.pragma(name)
         assert isinstance(value, int)
         return value
 
@@ -117,7 +118,7 @@ class Checkpoints:
 
     def _checkpoint(self, mode: int) -> bool:
         """Blanking costs a call into Python for each page, so it is done only where there is something to blank."""
-        connection = self._plain
+        connection = self._straight
         if self._recognises_pages() and has_leftovers(self._log.read_bytes(), self._page_size):
             connection = self._blanking
         with contextlib.suppress(apsw.BusyError):
@@ -130,5 +131,6 @@ class Checkpoints:
         return not self._maps and self._pragma("page_count") < _PAGES_MAX
 
     def close(self) -> None:
-        """Closed last, so that SQLite's own last checkpoint goes through here."""
+        """Called last, so that SQLite's own last checkpoint goes through here."""
+        self._straight.close()
         self._blanking.close()

@@ -16,6 +16,15 @@ PACKAGE = "antiphon.stores.sqlite"
 #: How long a lock of another process (a backup, a shell) is waited for.
 BUSY_MILLISECONDS = 5000
 
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "secure_delete=ON",
+    "temp_store=MEMORY",  # sorting must not write what people said to a temporary file
+    "foreign_keys=OFF",
+    "cache_size=-16000",
+    "wal_autocheckpoint=0",
+)
+
 
 class Claim:
     """One process at a time: the writer counts in memory, and the start settles runs that nobody works on any more.
@@ -44,22 +53,17 @@ def create_private(path: Path) -> None:
 
 
 def connect(path: str, *, vfs: str | None = None) -> apsw.Connection:
-    """A connection as the store uses it; checkpoints are made by ``checkpoints`` alone."""
-    connection = apsw.Connection(path, vfs=vfs, statementcachesize=256)
-    connection.set_busy_timeout(BUSY_MILLISECONDS)
+    """A connection as the store uses it; checkpoints are made by ``checkpoints`` alone.
+
+    Raises ``ValueError`` when the file cannot be opened or is no database.
+    """
     try:
-        for pragma in (
-            "journal_mode=WAL",
-            "secure_delete=ON",
-            "temp_store=MEMORY",  # sorting must not write what people said to a temporary file
-            "foreign_keys=OFF",
-            "cache_size=-16000",
-            "wal_autocheckpoint=0",
-        ):
+        connection = apsw.Connection(path, vfs=vfs, statementcachesize=256)
+        connection.set_busy_timeout(BUSY_MILLISECONDS)
+        for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").fetchall()
-    except apsw.NotADBError:
-        connection.close()
-        raise ValueError(f"{path} is not a database") from None
+    except apsw.Error as error:
+        raise ValueError(f"{path} cannot be opened: {error}") from None
     return connection
 
 

@@ -7,11 +7,12 @@
 SELECT 1;
 
 -- name: context
--- Everything that a continuation of a response sees, with the place where it ends: one query per context.
-SELECT r.thread, r.upto, r.status, coalesce(i.position, -1), i.body
-FROM responses r CROSS JOIN threads t ON t.id = r.thread
+-- Everything that a continuation of a response sees: one query per context.  The row at position -1 says where it ends.
+SELECT -1, json_array(thread, upto, status) FROM responses WHERE project = :project AND id = :id AND stored
+UNION ALL
+SELECT i.position, i.body FROM responses r CROSS JOIN threads t ON t.id = r.thread
 CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(r.thread, r.upto))) s
-LEFT JOIN items i ON i.thread = s.value ->> 0 AND i.position < s.value ->> 1 AND +i.project = :project
+CROSS JOIN items i ON i.thread = s.value ->> 0 AND i.position < s.value ->> 1 AND +i.project = :project
 WHERE r.project = :project AND r.id = :id AND r.stored;
 
 -- name: response

@@ -92,8 +92,8 @@ class Placing:
 def _may_be_continued_in_place(record: Record) -> bool:
     """Whether a response may stand on its parent's thread, where later ones will go on behind it.
 
-    Failed, cancelled and unstored ones are never part of a later context; a run that begins without input would not
-    move the tip, so that another could take its place.
+    Failed, cancelled and unstored ones never will be continued, and would force the next good one to fork.  A run that
+    begins without input would not move the tip, so that another could take its place.
     """
     status = record.outcome.status
     return status not in ("failed", "cancelled") and record.stored and (status in TERMINAL or bool(record.input))

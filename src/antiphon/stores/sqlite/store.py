@@ -5,6 +5,7 @@ Must not know of HTTP or of how responses come about.
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
@@ -39,12 +40,15 @@ from antiphon.stores.sqlite.saving import SEGMENTS_MAX
 from antiphon.stores.sqlite.statements import Statements
 from antiphon.stores.sqlite.writer import ERASE_SECONDS, Writer
 
+logger = logging.getLogger("antiphon.stores")
+
 #: Responses removed by one transaction of the expiry.
 EXPIRE_BATCH = 200
 _CONTINUABLE = ("completed", "incomplete")
 _FOREVER = 2**62
 
-_position = itemgetter(3)
+_position = itemgetter(0)
+_end = msgspec.json.Decoder(tuple[int, int, str])
 _outcome = msgspec.json.Decoder(Outcome)
 _large = msgspec.json.Decoder(dict[str, int | str])
 _result = msgspec.json.Decoder(tuple[dict[str, Any], str, bool])
@@ -147,18 +151,18 @@ class SqliteStore:
             rows = self._rows("context", project=project, id=response)
             if not rows:
                 raise previous_not_found(response)
-            thread, upto, status, _, _ = rows[0]
+            rows.sort(key=_position)  # in order already, but the query does not promise it
+            thread, upto, status = _end.decode(rows[0][1])
             if status not in _CONTINUABLE:
                 raise _cannot_continue(response, status)
             parent = Parent(thread, upto)
             self._pins.add(parent)
-        rows.sort(key=_position)  # in order already, but the query does not promise it
-        return Context(parent, [row[4] for row in rows if row[4] is not None])
+        return Context(parent, [body for _, body in rows[1:]])
 
     def release(self, parent: Parent) -> None:
         """Lets go of a pin; what a deletion left because of it goes now."""
-        if self._pins.drop(parent):
-            self._writer.submit(operations.Release(parent.thread))
+        if self._pins.drop(parent) and not self._writer.closed:  # else the next start trims the thread
+            self._writer.submit(operations.Release(parent.thread)).add_done_callback(_report)
 
     async def read(self, project: str, response: str) -> Stored | None:
         with self._snapshot():
@@ -255,6 +259,12 @@ class SqliteStore:
     async def close(self) -> None:
         self._writer.close()
         self._open.close()
+
+
+def _report(released: "asyncio.Future[None]") -> None:
+    """Nobody waits for a release; what it could not remove, the next start does."""
+    if not released.cancelled() and released.exception() is not None:
+        logger.error("a thread could not be trimmed", exc_info=released.exception())
 
 
 def _cannot_continue(response: str, status: str) -> Exception:

@@ -89,7 +89,7 @@ class Writer:
         # What an earlier process deleted may still stand in the log that it left.
         self._erase_at: float | None = None if checkpoints is None else time.monotonic()
         self._full: bool | None = None
-        self._closed = False
+        self.closed = False
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -98,7 +98,7 @@ class Writer:
 
         The queue is as long as there are tasks waiting for it.
         """
-        if self._closed:
+        if self.closed:
             raise RuntimeError("the store is closed")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queue.put(Ticket(operation, future))
@@ -106,7 +106,7 @@ class Writer:
 
     def close(self) -> None:
         """Writes what is queued, erases what was deleted, then ends the thread."""
-        self._closed = True
+        self.closed = True
         self._queue.put(None)
         self._thread.join()
 

@@ -66,20 +66,18 @@ class Calls:
             raise UpstreamError("The upstream sent a tool call without a name.")
 
     def _find(self, index: int | None, call_id: str, name: str, arguments: str) -> _Call:
-        known = self._known(index, call_id, name)
+        known = self._known(index, call_id)
         if known is None or (name and self._is_another(known, call_id, name, arguments)):
             known = _Call(len(self._calls), call_id or None)
             self._calls.append(known)
         return known
 
-    def _known(self, index: int | None, call_id: str, name: str) -> _Call | None:
+    def _known(self, index: int | None, call_id: str) -> _Call | None:
         """The call that such a piece would go on with."""
         if index is not None:
             return self._by_index.get(index)
         if call_id in self._by_id:
             return self._by_id[call_id]
-        if call_id and name:
-            return None
         return self._calls[-1] if self._calls else None
 
     def _is_another(self, known: _Call, call_id: str, name: str, arguments: str) -> bool:

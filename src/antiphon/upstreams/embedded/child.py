@@ -10,12 +10,15 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 SETTINGS_MAX = 64 * 1024
 #: Prompt tokens computed in one go.  Only between two such batches does the engine take up, cancel or go on with other
 #: requests.  On a CPU 128 cost 5 % of the speed of 512; a GPU needs more to be busy.
 BATCH_CPU, BATCH_GPU = 128, 512
+#: llama.cpp writes its log from a thread of its own, and the log holds the true reason why a model is not loaded.
+LOG_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1
 
 
@@ -26,6 +29,7 @@ def main() -> None:
     try:
         address = _load(settings)
     except (ImportError, RuntimeError, ValueError, MemoryError) as error:
+        time.sleep(LOG_SECONDS)
         say({"error": f"{error}"})
         os._exit(1)
     say({"address": address})

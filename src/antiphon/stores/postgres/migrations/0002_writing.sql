@@ -220,17 +220,22 @@ BEGIN
     RETURN coalesce(gone, '{}');
 END $$;
 
--- Responses that are past their time, and what lapsed pins held.
+-- Responses that are past their time.  Returns how many there were.
 CREATE FUNCTION expire_responses_1(deadline bigint, most integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     projects text[];
     ids text[];
 BEGIN
-    DELETE FROM pins WHERE until <= now();
-    PERFORM trim_threads_1(ARRAY(SELECT id FROM threads WHERE held LIMIT most));
     SELECT array_agg(r.project), array_agg(r.id) INTO projects, ids
     FROM (SELECT project, id FROM responses WHERE expires <= deadline ORDER BY expires LIMIT most) r;
     RETURN CASE WHEN ids IS NULL THEN 0 ELSE cardinality(remove_responses_1(projects, ids)) END;
+END $$;
+
+-- What lapsed pins held; apart from the expiry, which locks responses before threads.
+CREATE FUNCTION sweep_pins_1(most integer) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM pins WHERE until <= now();
+    PERFORM trim_threads_1(ARRAY(SELECT id FROM threads WHERE held LIMIT most));
 END $$;
 
 -- Pins that are let go, and what they alone held.
