@@ -29,6 +29,7 @@ def test_every_setting_is_an_option(runner: CliRunner) -> None:
         (["--port", "x"], "Error: port: "),
         (["--host", "0.0.0.0"], "Error: api_keys: "),
         (["--alias", "nonsense"], "Error: aliases: "),
+        (["--api-key", "team="], "Error: api_keys: "),
         (["--upstream", "ftp://x"], "Error: upstreams: "),
         (["--upstream", "http://127.0.0.1:8600/v1"], "Error: upstreams: "),
         (["--upstream", "http://a/v1", "--upstream", "http://a/v1"], "Error: upstreams: "),

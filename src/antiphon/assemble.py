@@ -68,7 +68,7 @@ class Server:
     def _app(self) -> App:
         config = self.config
         access = Access(
-            keys=[Key.of(text) for text in config.api_keys],
+            keys=_keys(config),
             hosts=config.allowed_hosts,
             origins=config.cors_origins,
             open_host=not is_loopback(config.host),
@@ -97,7 +97,8 @@ class Server:
         """Opens the store, settles what an earlier process left, then begins to sweep."""
         config = self.config
         await self._open_store()
-        await recovery.recover(self.store, self.clock, config.response_days * 86400 or 2**40)
+        keep_seconds = config.response_days * 86400 or 2**40
+        await recovery.recover(self.store, self.clock, keep_seconds, config.unstored_seconds)
         sweeping = recovery.sweep(self.store, self.clock, config.expire_every_seconds)
         self._sweeper = asyncio.get_running_loop().create_task(sweeping)
 
@@ -117,7 +118,7 @@ def _pick(config: Config, kind: type[S]) -> S:
     names = [field.name for field in msgspec.structs.fields(kind)]
     values: dict[str, Any] = {name: getattr(config, name) for name in names if hasattr(config, name)}
     if "limits" in names:
-        values["limits"] = Limits(config.model_calls_max, config.tool_seconds)
+        values["limits"] = Limits(config.model_calls_max, config.tool_seconds, config.attachments_max)
     return kind(**values)
 
 
@@ -156,6 +157,13 @@ def _postgres(config: Config, url: str) -> tuple[Store, Callable[[], Awaitable[N
     except ValueError as error:
         raise ConfigError(f"database: {error}.") from None
     return store, store.open
+
+
+def _keys(config: Config) -> list[Key]:
+    try:
+        return [Key.of(text) for text in config.api_keys]
+    except ValueError as error:
+        raise ConfigError(f"api_keys: {error}.") from None
 
 
 def _check_exposure(config: Config) -> None:

@@ -91,6 +91,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     ] = msgspec.field(default_factory=lambda: [80, 443])
     fetch_max_bytes: Annotated[int, Meta(ge=1, description="Largest file fetched for a request.")] = 20 << 20
     fetch_seconds: Annotated[float, Meta(gt=0, description="Longest wait for a file.")] = 20.0
+    attachments_max: Annotated[int, Meta(ge=0, description="Most images and files in one context.")] = 100
     document_max_chars: Annotated[int, Meta(ge=1, description="Most text taken from one file.")] = 1_000_000
     body_max_bytes: Annotated[int, Meta(ge=1024, description="Largest request body.")] = 64 << 20
     run_buffer_bytes: Annotated[

@@ -153,7 +153,7 @@ FILE = {"type": "input_file", "file_url": "https://example.com/a.pdf", "filename
 
 
 async def read(*shown: Json, earlier: int = 0, takes: Capabilities | None = None) -> list[list[Json]]:
-    read = await context.readable(items(*shown), earlier, takes or Capabilities(), Attachments())
+    read = await context.readable(items(*shown), earlier, takes or Capabilities(), Attachments(), 10)
     fields = [item.view.output if item.view.kind.endswith("_output") else item.view.content for item in read]
     decoded = [json.loads(bytes(field)) for field in fields]
     return [[{k: v for k, v in part.items() if v is not None} for part in parts] for parts in decoded]
@@ -187,7 +187,7 @@ async def test_a_model_that_takes_files_gets_the_file() -> None:
 
 async def test_what_is_stored_stays_as_it_was_sent() -> None:
     sent = items(with_parts(IMAGE))
-    (read_item,) = await context.readable(sent, 0, Capabilities(), Attachments())
+    (read_item,) = await context.readable(sent, 0, Capabilities(), Attachments(), 10)
 
     assert read_item.body == sent[0].body
 
@@ -206,3 +206,12 @@ async def test_files_by_id_do_not_exist_yet(part: Json) -> None:
         await read(with_parts(part))
 
     assert (refused.value.status, refused.value.param) == (404, "input[0].content[0].file_id")
+
+
+async def test_images_and_files_are_counted_before_any_is_fetched() -> None:
+    assert len(await read(*[with_parts(IMAGE, FILE)] * 5)) == 5
+    with pytest.raises(ApiError) as refused:
+        await read(*[with_parts(IMAGE, FILE)] * 5, with_parts(IMAGE, kind="function_call_output", role=None))
+
+    assert (refused.value.status, refused.value.param) == (400, "input")
+    assert refused.value.code == "array_above_max_length"

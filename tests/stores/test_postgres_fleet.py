@@ -213,6 +213,32 @@ async def test_large_parts_come_and_go_everywhere_at_once(worlds: list[World], a
         assert await admin.fetchval(f"SELECT count(*) FROM antiphon.{table}") == 0
 
 
+async def test_groups_over_the_same_rows_never_wait_in_a_circle(worlds: list[World], postgres: PostgresServer) -> None:
+    """Each store goes through the same threads and runs in an order of its own."""
+    chance = random.Random(1)
+    names = [f"r{number}" for number in range(40)]
+    await asyncio.gather(*(worlds[0].say(turn=name, large={"tools": TOOLS}) for name in names))
+    runs = [await worlds[0].begin(name, turn=f"{name}.run", large={"text": TOOLS}) for name in names]
+    parents = {name: [await world.pin(name) for world in worlds] for name in names}
+
+    for step in range(4):
+        waiting = []
+        for number, world in enumerate(worlds):
+            for name in chance.sample(names, len(names)):
+                new = record(f"{name}.{step}.{number}", parent=parents[name][number].parent, large={"tools": TOOLS})
+                waiting.append(world.store.save(new))
+            waiting += [world.finish(run) for run in chance.sample(runs, len(runs))]
+            if step > 1:
+                doomed = [f"{name}.{step - 2}.{number}" for name in chance.sample(names, len(names))]
+                waiting += [worlds[number - 1].store.delete("p", response) for response in doomed]
+        await within(asyncio.gather(*waiting))
+
+    for name in names:
+        for world, context in zip(worlds, parents[name], strict=True):
+            world.release(context)
+    assert not [line for line in postgres.log if "deadlock" in line]
+
+
 # --- One in the middle of its transaction, the other comes ---
 
 

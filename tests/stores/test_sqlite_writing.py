@@ -161,7 +161,8 @@ async def test_turns_that_lead_nowhere_make_no_forks() -> None:
     await world.say("one", turn="two")
     await world.say("two", turn="three")
 
-    threads = dict(store._reading.execute("SELECT id, thread FROM responses").fetchall())
+    rows: list[Any] = store._reading.execute("SELECT id, thread FROM responses").fetchall()
+    threads = dict(rows)
     assert threads["one"] == threads["two"] == threads["three"]
     assert len(set(threads.values())) == 4
     await store.close()

@@ -50,23 +50,35 @@ def without_cut_calls(items: Sequence[ContextItem]) -> list[ContextItem]:
 
 
 async def readable(
-    items: Sequence[ContextItem], earlier: int, capabilities: Capabilities, attachments: Attachments
+    items: Sequence[ContextItem], earlier: int, capabilities: Capabilities, attachments: Attachments, at_most: int
 ) -> list[ContextItem]:
     """The items with images as data URLs and, for models that take no files, files as text.
 
     The first ``earlier`` items come from before the request.  Raises ``ApiError`` 400 naming the part that cannot
-    be read.
+    be read, or when there are more than ``at_most`` images and files.
     """
+    attached = sum(_attached(item) for item in items)
+    if attached > at_most:
+        text = f"Too many images and files: this server takes {at_most} in one context, but there are {attached}."
+        raise invalid(text, "input", "array_above_max_length")
     paths = ["previous_response_id" if index < earlier else f"input[{index - earlier}]" for index in range(len(items))]
     return [await _readable(item, path, capabilities, attachments) for item, path in zip(items, paths, strict=True)]
 
 
+def _attached(item: ContextItem) -> int:
+    raw = bytes(getattr(item.view, _field(item)))
+    return raw.count(b'"input_image"') + raw.count(b'"input_file"')
+
+
+def _field(item: ContextItem) -> str:
+    return "output" if item.view.kind in ANSWERS else "content"
+
+
 async def _readable(item: ContextItem, path: str, capabilities: Capabilities, attachments: Attachments) -> ContextItem:
-    field = "output" if item.view.kind in ANSWERS else "content"
-    raw = getattr(item.view, field)
-    if b'"input_image"' not in bytes(raw) and b'"input_file"' not in bytes(raw):
+    if not _attached(item):
         return item
-    parts = text_of_raw(raw)
+    field = _field(item)
+    parts = text_of_raw(getattr(item.view, field))
     if isinstance(parts, str):
         return item
     read = [

@@ -38,6 +38,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     model_calls_max: int = 64
     tool_seconds: float = 300
+    attachments_max: int = 100
 
 
 class Plan(msgspec.Struct):

@@ -259,7 +259,8 @@ class Runs:
         context.check_pairs(items)
         box = toolbox.sort(request, self._tools, strict=self._settings.strict_tools)
         takes = route.upstream.capabilities(route.model)
-        items = await context.readable(items, len(earlier), takes, self._attachments)
+        at_most = self._settings.limits.attachments_max
+        items = await context.readable(items, len(earlier), takes, self._attachments, at_most)
         items = toolbox.recall(items, self._tools)
         plan = Plan(request, route, items, box, self._settings.limits)
         response_id = self._clock.new_id("resp_")

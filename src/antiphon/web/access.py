@@ -28,6 +28,8 @@ class Key(msgspec.Struct, frozen=True):
         project, equals, secret = text.partition("=")
         if not equals:
             project, secret = DEFAULT_PROJECT, text
+        if not secret.strip("="):
+            raise ValueError(f"a key is written KEY or PROJECT=KEY, and '{project}=...' has no key")
         return cls(project or DEFAULT_PROJECT, hashlib.sha256(secret.encode()).digest())
 
 
