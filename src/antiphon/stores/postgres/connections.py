@@ -38,6 +38,11 @@ IDLE_SECONDS = 300.0
 RETRY_AFTER_SECONDS = 2
 
 
+#: Every query here looks things up by key.  A plan may be made while a table is still empty and be kept when it is not,
+#: so what would be cheap for few rows only is not for choice.
+PLANS = {"jit": "off", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+
+
 class Settings(msgspec.Struct, frozen=True):
     """What an operator may change about PostgreSQL."""
 
@@ -119,7 +124,7 @@ class Connections:
         session = {
             "application_name": "antiphon",
             "search_path": SCHEMA,
-            "jit": "off",
+            **PLANS,
             **{name: str(int(seconds * 1000)) for name, seconds in milliseconds.items()},
             **session,
         }

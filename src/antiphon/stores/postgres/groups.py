@@ -273,7 +273,7 @@ class _Rows:
         self.left_out = False
         self.responses: list[tuple[Any, ...]] = []
         self.items: list[tuple[Any, ...]] = []
-        self.uses: list[tuple[int, int]] = []
+        self.uses: list[int] = []
         #: Place, number of uses and bytes of each blob.
         self.blobs: dict[tuple[str, bytes], list[Any]] = {}
 
@@ -290,10 +290,12 @@ class _Rows:
             | (_STREAMED if record.streamed else 0)
             | (_STORED if record.stored else 0)
         )
+        first_use = len(self.uses) + 1
+        large = self._large(record, project)
         self.responses.append((
             project, sendable(shell.id), None if parent is None else parent.thread, first, middle,
             middle + len(record.output), flags, shell.created_at, record.expires_at, record.outcome.status,
-            encode(record.outcome), shell.small, self._large(record, project, place), record.request,
+            encode(record.outcome), shell.small, large, record.request, first_use, len(self.uses),
         ))  # fmt: skip
 
     def _may_continue(self, record: Record) -> bool:
@@ -310,7 +312,7 @@ class _Rows:
         self._tips.add(parent)
         return True
 
-    def _large(self, record: Record, project: str, place: int) -> bytes:
+    def _large(self, record: Record, project: str) -> bytes:
         members: dict[str, int | str] = {}
         used = 0
         for name, value in record.shell.large.items():
@@ -319,7 +321,7 @@ class _Rows:
             else:
                 members[name] = used
                 used += 1
-                self.uses.append((place, self._blob(project, value)))
+                self.uses.append(self._blob(project, value))
         return encode(members)
 
     def _blob(self, project: str, data: bytes) -> int:
@@ -336,7 +338,7 @@ class _Rows:
         """All arrays, in the function's order."""
         blobs = [(project, digest, uses, data) for (project, digest), (_, uses, data) in self.blobs.items()]
         return [
-            *_columns(self.responses, 14), *_columns(self.items, 4), *_columns(blobs, 4), *_columns(self.uses, 2)
+            *_columns(self.responses, 16), *_columns(self.items, 4), *_columns(blobs, 4), self.uses
         ]  # fmt: skip
 
 

@@ -37,7 +37,8 @@ FROM responses r WHERE r.project = $1 AND r.id = $2;
 
 -- name: input_page
 -- A page of the items that were the model's input, between two cursors that are left out themselves; a first row
--- without an item tells where the cursors stand.  Of an id that recurs the last in the asked order counts.
+-- without an item tells where the cursors stand.  The page is chosen from the index, so that the bodies of the other
+-- items are not touched.  Of an id that recurs the last in the asked order counts.
 WITH head AS (
     SELECT r.thread, r.middle, t.ancestors, t.limits FROM responses r JOIN threads t ON t.id = r.thread
     WHERE r.project = $1 AND r.id = $2
@@ -58,10 +59,11 @@ WITH head AS (
 )
 (SELECT c.after, c.before, NULL AS id, NULL AS body FROM head, cursors c)
 UNION ALL
-(SELECT NULL, NULL, i.id, i.body FROM bounds b, segments s
-    JOIN items i ON i.thread = s.thread AND i.position < s.upto
-    WHERE i.position > coalesce(b.above, -1) AND (b.below IS NULL OR i.position < b.below)
-    ORDER BY i.position {order} LIMIT $6);
+(SELECT NULL, NULL, i.id, i.body FROM (
+    SELECT p.thread, p.position FROM bounds b, segments s
+    JOIN items p ON p.thread = s.thread AND p.position < least(s.upto, b.below) AND p.position > coalesce(b.above, -1)
+    ORDER BY p.position {order} LIMIT $6
+) page JOIN items i ON i.thread = page.thread AND i.position = page.position ORDER BY i.position {order});
 
 -- name: item
 -- What was not to be stored has a thread of its own, so the last response on a thread tells.
@@ -82,7 +84,7 @@ SELECT 1;
 
 -- name: save
 SELECT write_responses_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21, $22, $23, $24, $25);
+    $21, $22, $23, $24, $25, $26);
 
 -- name: saved
 -- Which of these are written, after a commit whose outcome nobody heard.

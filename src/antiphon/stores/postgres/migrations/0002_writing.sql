@@ -4,22 +4,28 @@
 --
 -- SQLSTATE AP001: a blob is new, its bytes are wanted.  AP002: what a response continues is gone.
 
--- Responses, finished or about to begin.  The n-th of each array belongs to the n-th response; items and blobs name
--- theirs.  `flags`: 1 may move its parent's tip, 2 background, 4 streamed, 8 stored.
+-- Every join here is a look-up by key, so that its cost does not grow with the tables (connections.py turns the other
+-- ways of joining off, since a plan may be made while a table is still empty).
+
+-- Responses, finished or about to begin.  The n-th of each array belongs to the n-th response; each item names its
+-- response, and the uses from `use_firsts` to `use_lasts` name the blobs of one.  `flags`: 1 may move its parent's tip,
+-- 2 background, 4 streamed, 8 stored.
 CREATE FUNCTION write_responses_1(
     projects text[], ids text[], parents bigint[], firsts bigint[], middles bigint[], uptos bigint[], flags smallint[],
     created bigint[], expiries bigint[], statuses text[], outcomes bytea[], smalls bytea[], larges bytea[],
-    requests bytea[],
+    requests bytea[], use_firsts integer[], use_lasts integer[],
     item_ops integer[], item_positions bigint[], item_ids text[], item_bodies bytea[],
     blob_projects text[], blob_hashes bytea[], blob_uses bigint[], blob_datas bytea[],
-    use_ops integer[], use_blobs integer[],
+    uses integer[],
     segments_max integer
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     placed bigint[];
+    place bigint;
     numbers bigint[];
     deep record;
 BEGIN
+    SELECT array_agg(nextval('threads_id_seq')) INTO placed FROM unnest(ids);
     IF EXISTS (SELECT FROM unnest(parents) p WHERE p IS NOT NULL) THEN
         PERFORM FROM threads WHERE id = ANY (parents) ORDER BY id DESC FOR NO KEY UPDATE;
         IF EXISTS (
@@ -30,17 +36,14 @@ BEGIN
             RAISE EXCEPTION USING ERRCODE = 'AP002', MESSAGE = 'what the response continues is gone';
         END IF;
         -- Compare-and-set of the tips: who comes too late forks.
-        WITH given AS (
-            SELECT * FROM unnest(parents, firsts, uptos, flags) WITH ORDINALITY AS g (parent, first, upto, flags, n)
-        ), won AS (
-            UPDATE threads t SET tip = g.upto FROM given g
+        FOR place IN
+            UPDATE threads t SET tip = g.upto
+            FROM unnest(parents, firsts, uptos, flags) WITH ORDINALITY AS g (parent, first, upto, flags, n)
             WHERE g.flags & 1 = 1 AND t.id = g.parent AND t.tip = g.first
             RETURNING g.n
-        )
-        SELECT array_agg(CASE WHEN w.n IS NULL THEN nextval('threads_id_seq') ELSE g.parent END ORDER BY g.n)
-        INTO placed FROM given g LEFT JOIN won w ON w.n = g.n;
-    ELSE
-        SELECT array_agg(nextval('threads_id_seq')) INTO placed FROM unnest(ids);
+        LOOP
+            placed[place] := parents[place];
+        END LOOP;
     END IF;
 
     IF placed IS DISTINCT FROM parents THEN
@@ -71,16 +74,13 @@ BEGIN
     FROM unnest(item_ops, item_positions, item_ids, item_bodies) i (op, position, id, body);
 
     IF cardinality(blob_hashes) > 0 THEN
-        WITH given AS (
-            SELECT * FROM unnest(blob_projects, blob_hashes, blob_uses) WITH ORDINALITY AS g (project, sha256, uses, n)
-        ), counted AS (
-            INSERT INTO blobs AS b (project, sha256, uses)
-            SELECT project, sha256, uses FROM given ORDER BY project, sha256
-            ON CONFLICT (project, sha256) DO UPDATE SET uses = b.uses + EXCLUDED.uses
-            RETURNING b.id, b.project, b.sha256
-        )
-        SELECT array_agg(c.id ORDER BY g.n) INTO numbers
-        FROM given g JOIN counted c ON c.project = g.project AND c.sha256 = g.sha256;
+        INSERT INTO blobs AS b (project, sha256, uses)
+        SELECT g.project, g.sha256, g.uses FROM unnest(blob_projects, blob_hashes, blob_uses) g (project, sha256, uses)
+        ORDER BY g.project, g.sha256
+        ON CONFLICT (project, sha256) DO UPDATE SET uses = b.uses + EXCLUDED.uses;
+        SELECT array_agg(b.id ORDER BY g.n) INTO numbers
+        FROM unnest(blob_projects, blob_hashes) WITH ORDINALITY AS g (project, sha256, n)
+        JOIN blobs b ON b.project = g.project AND b.sha256 = g.sha256;
         INSERT INTO blob_bytes (id, bytes)
         SELECT g.id, g.data FROM unnest(numbers, blob_datas) g (id, data) WHERE g.data IS NOT NULL
         ON CONFLICT DO NOTHING;
@@ -96,14 +96,12 @@ BEGIN
         status, outcome, small, large, blobs, request)
     SELECT r.project, r.id, r.thread, r.first, r.middle, r.upto, r.created, r.expires,
         r.flags & 2 <> 0, r.flags & 4 <> 0, r.flags & 8 <> 0, r.status, r.outcome, r.small, r.large,
-        coalesce(u.numbers, '{}'), r.request
+        ARRAY(SELECT numbers[u.blob] FROM unnest(uses[r.use_first : r.use_last]) WITH ORDINALITY AS u (blob, n)
+            ORDER BY u.n),
+        r.request
     FROM unnest(projects, ids, placed, firsts, middles, uptos, created, expiries, flags, statuses, outcomes, smalls,
-        larges, requests) WITH ORDINALITY AS r (project, id, thread, first, middle, upto, created, expires, flags,
-        status, outcome, small, large, request, n)
-    LEFT JOIN (
-        SELECT op, array_agg(numbers[blob] ORDER BY n) AS numbers
-        FROM unnest(use_ops, use_blobs) WITH ORDINALITY AS g (op, blob, n) GROUP BY op
-    ) u ON u.op = r.n;
+        larges, requests, use_firsts, use_lasts) r (project, id, thread, first, middle, upto, created, expires, flags,
+        status, outcome, small, large, request, use_first, use_last);
 END $$;
 
 -- Events of background runs; those of a run that is gone or has ended are passed over.
@@ -123,24 +121,24 @@ CREATE FUNCTION finish_runs_1(
     event_firsts bigint[], event_lasts bigint[], event_frames bytea[]
 ) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
-    runs bigint[];
-    spans bigint[];
-    middles bigint[];
+    runs bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(ids)]);
+    spans bigint[] := runs;
+    middles bigint[] := runs;
+    run record;
 BEGIN
     PERFORM FROM responses r JOIN unnest(projects, ids) g (project, id) ON r.project = g.project AND r.id = g.id
     ORDER BY r.row FOR NO KEY UPDATE OF r;
-    WITH given AS (
-        SELECT * FROM unnest(projects, ids, lengths, expiries, statuses, outcomes)
-            WITH ORDINALITY AS g (project, id, length, expires, status, outcome, n)
-    ), ended AS (
+    FOR run IN
         UPDATE responses r SET upto = r.middle + g.length, expires = g.expires, status = g.status, outcome = g.outcome
-        FROM given g
+        FROM unnest(projects, ids, lengths, expiries, statuses, outcomes)
+            WITH ORDINALITY AS g (project, id, length, expires, status, outcome, n)
         WHERE r.project = g.project AND r.id = g.id AND r.status IN ('queued', 'in_progress')
         RETURNING g.n, r.row, r.thread, r.middle
-    )
-    SELECT array_agg(e.row ORDER BY g.n), array_agg(e.thread ORDER BY g.n), array_agg(e.middle ORDER BY g.n)
-    INTO runs, spans, middles
-    FROM given g LEFT JOIN ended e ON e.n = g.n;
+    LOOP
+        runs[run.n] := run.row;
+        spans[run.n] := run.thread;
+        middles[run.n] := run.middle;
+    END LOOP;
 
     PERFORM FROM threads WHERE id = ANY (spans) ORDER BY id DESC FOR NO KEY UPDATE;
     UPDATE threads t SET tip = g.middle + g.length
