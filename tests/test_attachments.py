@@ -13,6 +13,7 @@ from antiphon.fetching import Fetcher
 from antiphon.protocol.errors import ApiError
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 16
+ASKED: list[str] = []
 FILES: dict[str, tuple[bytes, str]] = {
     "picture.png": (PNG, "image/png"),
     "lying.png": (b"<html>", "image/png"),
@@ -23,6 +24,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 @pytest.fixture
 async def site() -> AsyncIterator[str]:
     async def serve(request: web.Request) -> web.Response:
+        ASKED.append(request.match_info["name"])
         body, kind = FILES.get(request.match_info["name"], (b"", ""))
         return web.Response(body=body, headers={"content-type": kind}) if kind else web.Response(status=404)
 
@@ -113,3 +115,18 @@ async def test_a_file_that_cannot_be_read(open_attachments: FetchedAttachments) 
     error = await refused(open_attachments.text(None, data, "broken.pdf", "input[0].content[0]"))
 
     assert (error.status, error.code, error.param) == (400, "invalid_file", "input[0].content[0]")
+
+
+async def test_what_later_turns_need_again_is_fetched_once(site: str) -> None:
+    fetcher = Fetcher(allowed_hosts=["127.0.0.1"], timeout_seconds=5)
+    attachments = FetchedAttachments(fetcher, 1000, cache_bytes=len(PNG) + 3)
+    ASKED.clear()
+    try:
+        for _ in range(3):
+            await attachments.image(f"{site}/picture.png", "input[0]")
+        await attachments.text(f"{site}/notes.txt", None, None, "input[0]")  # no room for both
+        await attachments.image(f"{site}/picture.png", "input[0]")
+    finally:
+        await fetcher.close()
+
+    assert ASKED == ["picture.png", "notes.txt", "picture.png"]

@@ -57,7 +57,7 @@ class Server:
             max_bytes=config.fetch_max_bytes,
             timeout_seconds=config.fetch_seconds,
         )
-        attachments = FetchedAttachments(self.fetcher, config.document_max_chars)
+        attachments = FetchedAttachments(self.fetcher, config.document_max_chars, config.fetch_cache_bytes)
         hosted = hosted_tools(self.clock, scripted=config.scripted_tools) if tools is None else tools
         self.runs = running.Runs(
             self.store, self.catalog, hosted, attachments, self.clock, _pick(config, running.Settings)

@@ -6,10 +6,11 @@ Must not know what the model does with them.
 import asyncio
 import base64
 import binascii
+from collections import OrderedDict
 from urllib.parse import unquote_to_bytes
 
 from antiphon.documents import DocumentError, text_of
-from antiphon.fetching import Fetcher, FetchError
+from antiphon.fetching import Fetched, Fetcher, FetchError
 from antiphon.protocol.errors import ApiError, invalid
 
 #: Image types that models take, by their first bytes.
@@ -19,9 +20,12 @@ _IMAGES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "ima
 class FetchedAttachments:
     """Everything goes through the one ``Fetcher``; documents are read in a thread."""
 
-    def __init__(self, fetcher: Fetcher, document_max_chars: int) -> None:
+    def __init__(self, fetcher: Fetcher, document_max_chars: int, cache_bytes: int = 0) -> None:
         self._fetcher = fetcher
         self._max_chars = document_max_chars
+        self._cache_bytes = cache_bytes
+        self._cached: OrderedDict[str, Fetched] = OrderedDict()
+        self._cached_bytes = 0
 
     async def image(self, url: str, param: str) -> str:
         if url.startswith("data:"):
@@ -58,11 +62,24 @@ class FetchedAttachments:
     async def _fetch(
         self, url: str, param: str, code: str, accept: tuple[str, ...] = ()
     ) -> tuple[bytes, str, str | None]:
-        try:
-            fetched = await self._fetcher.get(url, accept=accept)
-        except FetchError as error:
-            raise invalid(f"Cannot fetch the URL in '{param}': {error}", param, code) from None
+        fetched = self._cached.get(url)
+        if fetched is None:
+            try:
+                fetched = await self._fetcher.get(url, accept=accept)
+            except FetchError as error:
+                raise invalid(f"Cannot fetch the URL in '{param}': {error}", param, code) from None
+            self._keep(url, fetched)
         return fetched.body, fetched.content_type_header, fetched.filename
+
+    def _keep(self, url: str, fetched: Fetched) -> None:
+        """Each turn of a chain sees the images of the earlier ones; they are not fetched again each time."""
+        if len(fetched.body) > self._cache_bytes or url in self._cached:
+            return
+        self._cached[url] = fetched
+        self._cached_bytes += len(fetched.body)
+        while self._cached_bytes > self._cache_bytes:
+            _, oldest = self._cached.popitem(last=False)
+            self._cached_bytes -= len(oldest.body)
 
 
 def _parse_data_url(url: str, param: str) -> tuple[str, bytes]:

@@ -90,6 +90,9 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
         list[int], Meta(description="Ports at which public hosts may be fetched from; none: all.")
     ] = msgspec.field(default_factory=lambda: [80, 443])
     fetch_max_bytes: Annotated[int, Meta(ge=1, description="Largest file fetched for a request.")] = 20 << 20
+    fetch_cache_bytes: Annotated[
+        int, Meta(ge=0, description="Memory for fetched images and files, which later turns of a chain need again.")
+    ] = 64 << 20
     fetch_seconds: Annotated[float, Meta(gt=0, description="Longest wait for a file.")] = 20.0
     attachments_max: Annotated[int, Meta(ge=0, description="Most images and files in one context.")] = 100
     document_max_chars: Annotated[int, Meta(ge=1, description="Most text taken from one file.")] = 1_000_000

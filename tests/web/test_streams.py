@@ -239,6 +239,31 @@ async def test_a_client_with_a_large_body_that_leaves_is_noticed_too(start: Star
         await within(held.left.wait())
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_client_that_leaves_while_an_image_is_fetched_ends_the_fetching(start: Start, streamed: bool) -> None:
+    asked_for, hung_up = asyncio.Event(), asyncio.Event()
+
+    async def site(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked_for.set()
+        await reader.read()  # until the other side closes; the picture never comes
+        hung_up.set()
+        writer.close()
+
+    pictures = await asyncio.start_server(site, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{pictures.sockets[0].getsockname()[1]}/picture.png"
+    look = [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]
+    async with pictures:
+        here: Serving = await start(fetch_allowed_hosts=["127.0.0.1"])
+        async with here.client.connected() as connection:
+            await connection.send("POST", "/v1/responses", asked(stream=streamed, input=look))
+            await within(asked_for.wait())
+            connection.leave()
+            await within(hung_up.wait())
+        await here.idle()
+    assert here.upstream.requests == []
+
+
 async def test_a_client_that_closes_its_half_has_left(start: Start) -> None:
     held = Held([TextDelta("Hi")])
     here: Serving = await start(held)

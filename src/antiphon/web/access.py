@@ -29,7 +29,8 @@ class Key(msgspec.Struct, frozen=True):
         if not equals:
             project, secret = DEFAULT_PROJECT, text
         if not secret.strip("="):
-            raise ValueError(f"a key is written KEY or PROJECT=KEY, and '{project}=...' has no key")
+            # What stands before the = may be the key itself, so it is not repeated.
+            raise ValueError("a key is written KEY or PROJECT=KEY; before a KEY that ends with = write default=")
         return cls(project or DEFAULT_PROJECT, hashlib.sha256(secret.encode()).digest())
 
 

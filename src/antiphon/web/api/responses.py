@@ -1,5 +1,9 @@
 """``/v1/responses`` and everything below it.  Calls: reference 1 and 4."""
 
+import asyncio
+from functools import partial
+from typing import Any
+
 import msgspec
 
 from antiphon.engine.ports import Listing, Store, Stored
@@ -25,13 +29,27 @@ class Responses:
     async def create(self, request: Request) -> Reply | None:
         """POST /v1/responses"""
         body = read_create(await request.json(self._settings.body_max_bytes))
+        if body.background:
+            run = await self._runs.create(request.project, body)
+            request.warnings = run.warnings
+            return await self._answer_background(request, run, body)
+        try:
+            return await self._answer(request, body)
+        except asyncio.CancelledError:
+            if request.connection.gone:
+                raise ClientGone from None
+            raise
+
+    async def _answer(self, request: Request, body: CreateResponse) -> Reply | None:
+        """A foreground run, which ends when its client leaves; so does the fetching before it."""
+        connection = request.connection
+        handling = asyncio.current_task()
+        assert handling is not None
+        connection.on_gone = partial(_end, handling)
+        connection.watch()
         run = await self._runs.create(request.project, body)
         request.warnings = run.warnings
-        if body.background:
-            return await self._answer_background(request, run, body)
-        connection = request.connection
         connection.on_gone = run.cancel
-        connection.watch()
         if connection.gone:
             run.cancel()
         if body.stream:
@@ -149,6 +167,10 @@ class Responses:
         # The parser has seen an upgrade, so that nothing may follow on this connection.
         headers = (("upgrade", "websocket"), ("connection", "close"), ("x-should-retry", "false"))
         raise ApiError(426, message, code="upgrade_required", headers=headers)
+
+
+def _end(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
 
 
 def list_of(listing: Listing) -> bytes:
