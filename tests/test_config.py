@@ -123,5 +123,5 @@ def test_files_that_are_no_settings(tmp_path: Path) -> None:
     broken.write_text("port = ")
 
     for path in (broken, tmp_path / "absent.toml"):
-        with pytest.raises(ConfigError, match="^config: "):
+        with pytest.raises(ConfigError, match=r"^config: "):
             load(path, {}, {})
