@@ -52,9 +52,11 @@ HOMES = {
     "xllamacpp": ("upstreams/embedded/",),
 }
 
-#: Modules that catch everything: the two boundaries, and writers that hand a failure to whoever waits for the write.
+#: Modules that catch everything: the two boundaries, of which recovery is a part (it settles runs whose tasks are
+#: gone), and writers that hand a failure to whoever waits for the write.
 CATCHERS = {
     "runs/running.py",
+    "runs/recovery.py",
     "web/app.py",
     "stores/sqlite/writer.py",
     "stores/postgres/lanes.py",

@@ -1,9 +1,11 @@
 """Settings: sources, order, and one sentence for each thing that is wrong."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from antiphon.assemble import Server
 from antiphon.config import Config, ConfigError, UpstreamConfig, default_of, describe, fields, load
 
 
@@ -125,3 +127,12 @@ def test_files_that_are_no_settings(tmp_path: Path) -> None:
     for path in (broken, tmp_path / "absent.toml"):
         with pytest.raises(ConfigError, match=r"^config: "):
             load(path, {}, {})
+
+
+@pytest.mark.parametrize("url", ["http://u:SECRET@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?key=SECRET"])
+@pytest.mark.parametrize("wrong", [{}, {"options": {"*": {"nothing": 1}}}, {"key_env": "ABSENT"}])
+async def test_an_upstreams_url_has_no_secret_and_messages_do_not_tell_it(url: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^upstreams: ") as refused:
+        Server(load(None, {}, {"database": ":memory:", "upstreams": [{"url": url, **wrong}]}))
+
+    assert "SECRET" not in str(refused.value)

@@ -211,25 +211,32 @@ def _embedded(config: Config, clock: SystemClock) -> list[Entry]:
 
 
 def _entry(upstream: UpstreamConfig, config: Config, clock: SystemClock, instance: str) -> Entry:
-    parts = urlsplit(upstream.url)
     if upstream.dialect == "scripted":
         return Entry(upstream.name or "scripted", ScriptedUpstream(), upstream.models)
-    if parts.hostname and is_loopback(parts.hostname) and is_loopback(config.host) and parts.port == config.port:
-        raise ConfigError(f"upstreams: {upstream.url} is this server itself; it cannot be its own upstream.")
-    name = upstream.name or parts.netloc.rpartition("@")[2]
+    if _is_itself(upstream.url, config):
+        raise ConfigError(f"upstreams: {upstream.label} is this server itself; it cannot be its own upstream.")
     timeouts = Timeouts(config.connect_seconds, config.first_byte_seconds, config.idle_seconds)
     try:
         chat = ChatCompletions(
-            upstream.url, clock, name=name, key=upstream.key, timeouts=timeouts, retries=config.retries,
+            upstream.url, clock, name=upstream.label, key=upstream.key, timeouts=timeouts, retries=config.retries,
             options=_options(upstream), instance=instance, ca_file=upstream.ca_file,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(f"upstreams: {error}.") from None
-    return Entry(name, chat, upstream.models)
+    return Entry(upstream.label, chat, upstream.models)
+
+
+def _is_itself(url: str, config: Config) -> bool:
+    try:
+        parts = urlsplit(url)
+        at_own_port = parts.port == config.port
+    except ValueError:
+        return False  # told when the upstream is made
+    return at_own_port and is_loopback(parts.hostname or "") and is_loopback(config.host)
 
 
 def _options(upstream: UpstreamConfig) -> dict[str, Options]:
     try:
         return {pattern: msgspec.convert(options, Options) for pattern, options in upstream.options.items()}
     except msgspec.ValidationError as error:
-        raise ConfigError(f"upstreams: options of {upstream.url}: {error}.") from None
+        raise ConfigError(f"upstreams: options of {upstream.label}: {error}.") from None

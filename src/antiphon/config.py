@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -41,6 +42,14 @@ class UpstreamConfig(msgspec.Struct, forbid_unknown_fields=True):
     options: Annotated[
         dict[str, dict[str, Any]], Meta(description="Options per model pattern, see the table of model options.")
     ] = {}
+
+    @property
+    def label(self) -> str:
+        """How messages name it: by its name or host; its URL may hold secrets."""
+        try:
+            return self.name or urlsplit(self.url).netloc.rpartition("@")[2]
+        except ValueError:
+            return ""
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True):
@@ -277,6 +286,6 @@ def _with_keys(config: Config, environment: Mapping[str, str]) -> Config:
         if upstream.key_env is not None:
             upstream.key = environment.get(upstream.key_env)
             if upstream.key is None:
-                raise ConfigError(f"upstreams: the variable {upstream.key_env} for {upstream.url} is not set.")
+                raise ConfigError(f"upstreams: the variable {upstream.key_env} for {upstream.label} is not set.")
         upstream.key = upstream.key or config.upstream_key
     return config

@@ -100,7 +100,6 @@ async def test_what_is_not_there_is_told_in_the_official_shape(
         (JSON, b"{", 400),
         (JSON, b"[]", 400),
         (JSON, b'{"model": "echo", "input": "\xff"}', 400),
-        (JSON, b'{"model": "echo", "input": "\\ud800"}', 400),
         (JSON, b'{"model": "echo", "model": 1, "input": "a"}', 400),
         (JSON, b'{"model": "echo", "input": 1e999}', 400),
         (JSON, b'{"model": "echo", "input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400),

@@ -215,3 +215,18 @@ async def test_images_and_files_are_counted_before_any_is_fetched() -> None:
 
     assert (refused.value.status, refused.value.param) == (400, "input")
     assert refused.value.code == "array_above_max_length"
+
+
+@pytest.mark.parametrize("content", [{"type": "input_image"}, [{"type": "input_image"}], [{"type": "input_file"}]])
+async def test_what_other_items_call_content_is_not_read(content: Any) -> None:
+    carried = items({"type": "program_output", "id": "p", "content": content})
+
+    assert await context.readable(carried, 0, Capabilities(), Attachments(), 0) == carried
+
+
+def test_a_long_talk_between_a_call_and_its_output_costs_one_pass() -> None:
+    """Looking anew from each message on would take hours here."""
+    (asks,) = items(user("a"))
+    talk = [*items(call("1")), *[asks] * 200_000, *items(output("1"), user("z"))]
+
+    assert shown(context.drop_oldest_turns(talk)) == [user("z")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -384,3 +385,58 @@ async def test_what_is_wrong_is_refused_by_name(
 
     assert (refused.value.status, refused.value.code, refused.value.param) == (400, code, param)
     assert re.search(re.escape(message), refused.value.message)
+
+
+# --- Ids that recur, limits, reasoning ---
+
+
+async def test_an_id_that_recurs_is_given_to_its_first_item_alone(store: SqliteStore) -> None:
+    await stored_item(store, "p")
+    same = {"type": "message", "role": "user", "content": "Hi", "id": "msg_old"}
+    output = {"type": "function_call_output", "call_id": "call_1", "output": "1", "id": "msg_old"}
+    taken = await take(store, [same, same, {"id": "msg_old"}, {**CALL, "id": "fc_a"}, output])
+
+    ids = [item.view.id for item in taken]
+    assert ids[0] == "msg_old"
+    assert len(set(ids)) == 5
+    assert [json.loads(item.body)["id"] for item in taken] == ids
+    assert [item.stored().id for item in taken] == ids
+    assert [item.view.call_id for item in taken[3:]] == ["call_1", "call_1"]
+    assert json.loads(taken[1].body) == {**json.loads(taken[0].body), "id": ids[1]}
+
+
+async def test_a_request_has_a_limit_of_items(store: SqliteStore) -> None:
+    with pytest.raises(ApiError) as refused:
+        await take(store, b"[" + b",".join([b"{}"] * (intake.ITEMS_MAX + 1)) + b"]")
+
+    assert (refused.value.code, refused.value.param) == ("array_above_max_length", "input")
+
+
+async def test_others_run_while_many_items_are_taken(store: SqliteStore) -> None:
+    taking = asyncio.ensure_future(take(store, [{"role": "user", "content": "x"}] * (3 * intake.ITEMS_AT_ONCE)))
+    turns = 0
+    while not taking.done():
+        await asyncio.sleep(0)
+        turns += 1
+
+    assert len(taking.result()) == 3 * intake.ITEMS_AT_ONCE
+    assert turns >= 3
+
+
+@pytest.mark.parametrize(
+    ("members", "param"),
+    [
+        ({"content": {"type": "input_image"}}, "input[0].content"),
+        ({"content": "Hm"}, "input[0].content"),
+        ({"content": [{"type": "input_image"}]}, "input[0].content[0].text"),
+        ({"content": [{"text": "Hm"}]}, "input[0].content[0].type"),
+        ({"summary": "Hm"}, "input[0].summary"),
+        ({"summary": [5]}, "input[0].summary"),
+    ],
+)
+async def test_reasoning_has_parts_of_text(store: SqliteStore, members: Json, param: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        await take(store, [{"type": "reasoning", "id": "rs_1", **members}])
+
+    assert refused.value.status == 400
+    assert (refused.value.param or "").startswith(param)

@@ -11,8 +11,9 @@ import pytest
 from tests.runs.stage import Follower, Stage, checked, failure_of, id_of, types_of, within
 from tests.specification.conformance import check_response
 
-from antiphon.engine.ports import Batch, CallDelta, Record, TextDelta, UpstreamError
-from antiphon.runs.log import EVENTS_MAX, Flusher
+from antiphon.engine.ports import Batch, CallDelta, Record, StoreError, TextDelta, UpstreamError
+from antiphon.protocol.events import Event
+from antiphon.runs.log import BATCH_BYTES_MAX, EVENTS_MAX, DurableLog, Flusher
 from antiphon.runs.running import Run
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.upstreams.scripted import Script
@@ -358,7 +359,7 @@ async def test_an_end_that_cannot_be_written_is_no_end(stage: Make) -> None:
     run = await start(here)
     follower = here.follow(id_of(run))
     await follower.until_type("output_text.delta")
-    store.finish_failure = OSError("disk full")
+    store.finish_failure = LookupError("a bug")
     run.cancel()
 
     assert await within(follower.ended) is False
@@ -366,6 +367,121 @@ async def test_an_end_that_cannot_be_written_is_no_end(stage: Make) -> None:
     assert [run.response for run in left] == [id_of(run)]
     late = here.follow(id_of(run))
     assert await within(late.ended) is False
+
+
+async def stuck(stage: Make, **options: Any) -> tuple[Stage, GatedStore, Run]:
+    """A run that said something and whose end cannot be stored."""
+    store = GatedStore()
+    store.finish_failure = StoreError("disk full")
+    here = stage([[TextDelta("Hi")]], store=store, **options)
+    run = await start(here)
+    await within(asyncio.shield(run.stuck))
+    return here, store, run
+
+
+async def test_an_end_is_stored_as_soon_as_the_store_works_again(stage: Make) -> None:
+    here, store, run = await stuck(stage, end_retry_seconds=0.001, end_retry_longest_seconds=0.01)
+    follower = here.follow(id_of(run))
+    unended = await here.runs.read("p", id_of(run))
+    cancelling = await failure_of(here.runs.cancel("p", id_of(run)))
+    deleting = await failure_of(here.runs.delete("p", id_of(run)))
+
+    store.finish_failure = None
+    events = checked(await follower.whole())
+    await within(run.finished())
+
+    final = await here.read(id_of(run))
+    assert final == events[-1]["response"]
+    assert final is not None
+    assert final["status"] == "completed"
+    assert unended is not None
+    assert unended.outcome.status == "in_progress"
+    assert (cancelling.status, dict(cancelling.headers)["x-should-retry"]) == (503, "true")
+    assert deleting.message == "Cannot delete an in-flight response."
+    assert (await failure_of(here.runs.cancel("p", id_of(run)))).message == "Cannot cancel a completed response."
+    await here.runs.delete("p", id_of(run))
+
+
+async def test_an_end_whose_write_only_seemed_to_fail_is_written_once(stage: Make) -> None:
+    class Doubtful(GatedStore):
+        failures = 2
+
+        async def append(self, batches: Sequence[Batch]) -> None:
+            await super().append(batches)
+            if any(b"Hi" in event.data for batch in batches for event in batch.events) and self.failures:
+                self.failures -= 1
+                raise StoreError("nobody heard of the commit")
+
+    here = stage([[TextDelta("Hi")], asyncio.Event()], store=Doubtful(), end_retry_seconds=0.001)
+    run = await start(here)
+
+    events = checked(await here.follow(id_of(run)).whole())
+
+    assert events[-1]["type"] == "response.failed"
+    assert [event.number for event in await here.store.events("p", id_of(run), -1)] == list(range(len(events)))
+
+
+async def test_an_end_that_waits_does_not_keep_the_server_from_stopping() -> None:
+    made: list[Stage] = []
+
+    def make(*scripts: Script, **options: Any) -> Stage:
+        made.append(Stage(*scripts, **options))
+        return made[-1]
+
+    here, store, run = await stuck(make, end_retry_seconds=3600)
+    follower = here.follow(id_of(run))
+    await within(here.runs.close())
+
+    assert await within(follower.ended) is False
+    assert [left.response for left in await store.unfinished()] == [id_of(run)]
+    await store.close()
+
+
+# --- Bounds ---
+
+
+def deltas(count: int, size: int) -> list[Event]:
+    kind = "response.output_text.delta"
+    return [Event(n, kind, b'{"type":"%b","delta":"%b"}' % (kind.encode(), b"x" * size)) for n in range(count)]
+
+
+def test_batches_are_bounded_and_lose_nothing() -> None:
+    log = DurableLog("p", "r", lambda _: None)
+    events = [*deltas(9, BATCH_BYTES_MAX // 4), Event(9, "response.x", bytes(2 * BATCH_BYTES_MAX)), Event(10, "y", b"")]
+    log.publish(events)
+
+    batches = log.take_all()
+
+    assert [event for batch in batches for event in batch.events] == events
+    sizes = [sum(len(event.data) for event in batch.events) for batch in batches]
+    assert [size for size in sizes if size > BATCH_BYTES_MAX] == [2 * BATCH_BYTES_MAX]
+    assert log.take_all() == []
+
+
+async def test_a_long_log_is_read_page_by_page_and_lets_others_work(stage: Make) -> None:
+    many = [[TextDelta("x" * 300_000)] for _ in range(20)]
+    here = stage(many)
+    run = await start(here)
+    await within(run.finished())
+    pages: list[int] = []
+    turns = 0
+    read = here.store.events
+
+    async def events(project: str, response: str, after: int) -> list[Event]:
+        page = await read(project, response, after)
+        pages.append(sum(len(event.data) for event in page))
+        return page
+
+    here.store.events = events  # type: ignore[method-assign]
+    follower = here.follow(id_of(run))
+    while not follower.ended.done():
+        turns += 1
+        await asyncio.sleep(0)
+
+    assert len(checked(await follower.whole())) > 20
+    assert len(pages) == 9
+    assert max(pages[:5]) < 2_000_000  # then come those that repeat the whole text
+    assert turns >= len(pages)
 
 
 async def test_one_run_that_is_over_does_not_disturb_the_others(stage: Make) -> None:

@@ -11,7 +11,7 @@ from tests.runs.stage import Stage, checked, failure_of, id_of, types_of, within
 from tests.specification.conformance import check_response
 
 from antiphon.clock import SystemClock
-from antiphon.engine.ports import CallDelta, Delta, ReasoningDelta, TextDelta
+from antiphon.engine.ports import CallDelta, Delta, ReasoningDelta, StoreError, TextDelta
 from antiphon.protocol.errors import unavailable
 from antiphon.runs import recovery
 from antiphon.stores.sqlite import SqliteStore
@@ -83,6 +83,61 @@ async def test_recovery_is_done_once(tmp_path: Path) -> None:
     await store.close()
 
 
+BROKEN = {
+    "its large parts are gone": "DELETE FROM blob_bytes",
+    "its log is not what it was": "UPDATE events SET frames = x'7b'",
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+async def test_a_run_that_cannot_be_read_keeps_nobody_from_starting(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "state.db"
+    broken = await cut(path, CUT["a text"], instructions="Be brief. " * 1000)
+    store = SqliteStore(path)
+    store._writing.execute(BROKEN[how])
+    await store.close()
+    whole = await cut(path, CUT["a text"])
+
+    here = await recovered(path)
+
+    assert await here.store.unfinished() == []
+    assert f"{broken} was cut by a restart and cannot be read" in caplog.text
+    events = checked(await here.follow(whole).whole())
+    assert events[-1]["type"] == "response.failed"
+    if how.startswith("its log"):
+        final = await here.read(broken)
+        assert final is not None
+        assert (final["status"], final["output"]) == ("failed", [])
+    await here.runs.delete("p", broken)
+    await here.close()
+
+
+async def test_runs_are_left_for_the_next_start_when_nothing_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    response = await cut(path, CUT["a text"])
+    store = SqliteStore(path)
+    store._writing.pragma("query_only", True)
+
+    assert await recovery.recover(store, SystemClock(), 1000) == 1
+    assert [run.response for run in await store.unfinished()] == [response]
+    store._writing.pragma("query_only", False)
+    assert await recovery.recover(store, SystemClock(), 1000) == 1
+    assert await store.unfinished() == []
+    await store.close()
+
+
+async def test_a_log_longer_than_a_page_is_recovered_whole(tmp_path: Path) -> None:
+    response = await cut(tmp_path / "state.db", [[TextDelta("x" * 300_000)] for _ in range(10)])
+    here = await recovered(tmp_path / "state.db")
+
+    events = checked(await here.follow(response).whole())
+
+    assert len(events[-1]["response"]["output"][0]["content"][0]["text"]) == 3_000_000
+    await here.close()
+
+
 async def test_what_is_recovered_can_be_neither_continued_nor_cancelled(tmp_path: Path) -> None:
     response = await cut(tmp_path / "state.db", CUT["a text"])
     here = await recovered(tmp_path / "state.db")
@@ -111,7 +166,7 @@ async def test_what_is_recovered_is_kept_as_long_as_it_would_have_been(
 async def test_a_sweep_that_fails_is_tried_again() -> None:
     here = Stage()
     tried = asyncio.Event()
-    failures: list[Exception] = [OSError("disk"), unavailable("away")]
+    failures: list[Exception] = [StoreError("disk"), unavailable("away")]
 
     class Failing:
         async def expire(self, now: int) -> int:

@@ -12,7 +12,16 @@ import msgspec
 import pytest
 from tests.stores.world import SMALL, Stores, World, event, item, items, record
 
-from antiphon.engine.ports import Batch, Store, ToolCall, ToolResult, Unfinished
+from antiphon.engine.ports import (
+    EVENT_BATCHES_MAX,
+    EVENT_BYTES_MAX,
+    Batch,
+    Store,
+    StoreError,
+    ToolCall,
+    ToolResult,
+    Unfinished,
+)
 from antiphon.protocol.responses import Outcome, ResponseError, Shell, Usage
 
 LARGE = {"instructions": b'"' + b"i" * 5000 + b'"', "tools": b"[" + b"1," * 2000 + b"1]", "text": b'{"format":{}}'}
@@ -74,7 +83,7 @@ class ReadingContract:
     async def test_a_name_is_taken_once(self, store: Store, world: World) -> None:
         await world.say(turn="one")
 
-        with pytest.raises(Exception, match=r"(?i)unique|duplicate"):
+        with pytest.raises(StoreError, match=r"(?i)unique|duplicate"):
             await store.save(record("one", input=items("other")))
 
         assert await world.seen("one") == ["one?", "one!"]
@@ -369,6 +378,25 @@ class BackgroundContract:
 
         for after in (-1, 0, 1, 2, 7):
             assert await store.events("p", "run", after) == written[after + 1 :]
+
+    async def test_a_long_log_comes_in_pages(self, store: Store, world: World) -> None:
+        await world.begin(turn="run")
+        large = b'"delta":"%b"' % (b"x" * (EVENT_BYTES_MAX // 2))
+        written = [event(number, rest=large) for number in range(6)]
+        for first in (0, 2, 3):  # batches of two, one and three events
+            await store.append([Batch("p", "run", written[first : {0: 2, 2: 3, 3: 6}[first]])])
+        await store.append([Batch("p", "run", [event(number)]) for number in range(6, 6 + 2 * EVENT_BATCHES_MAX)])
+
+        pages = []
+        after = -1
+        while page := await store.events("p", "run", after):
+            pages.append([event.number for event in page])
+            after = page[-1].number
+
+        assert pages[:2] == [[0, 1], [2, 3, 4, 5]]
+        assert [len(page) for page in pages[2:]] == [EVENT_BATCHES_MAX] * 2
+        assert [number for page in pages for number in page] == list(range(6 + 2 * EVENT_BATCHES_MAX))
+        assert await world.numbers("run", 3) == [4, 5]
 
     async def test_numbers_have_no_gap_whoever_writes_at_once(self, store: Store, world: World) -> None:
         runs = [await world.begin(turn=f"r{index}") for index in range(20)]

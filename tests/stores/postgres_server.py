@@ -22,8 +22,6 @@ from typing import Any, NoReturn
 
 import pytest
 
-asyncpg = pytest.importorskip("asyncpg") if not os.environ.get("CI") else importlib.import_module("asyncpg")
-
 START_SECONDS = 30
 STOP_SECONDS = 20
 USER = "postgres"
@@ -85,27 +83,37 @@ class PostgresServer:
         self._reader: threading.Thread | None = None
         self.log: list[str] = []
         self._as = {"user": UNPRIVILEGED} if os.geteuid() == 0 else {}
-        if self._as:
-            shutil.chown(self.folder, UNPRIVILEGED)
-        self._programs = self._reachable(programs)
-        self._initialize()
+        self._own(self.folder)
+        self._programs = programs
 
-    def _reachable(self, programs: Path) -> Path:
-        """The programs where the unprivileged user can run them."""
+    def _own(self, path: Path) -> None:
+        if self._as:
+            shutil.chown(path, UNPRIVILEGED)
+
+    def _reachable(self) -> bool:
+        command = [self._programs / "postgres", "--version"]
         try:
-            subprocess.run(
-                [programs / "postgres", "--version"], check=True, capture_output=True, cwd="/", **self._as
-            )  # fmt: skip
-        except (OSError, subprocess.CalledProcessError):
-            copied = shutil.copytree(programs.parent, self.folder / "programs", symlinks=True)
-            return Path(copied) / "bin"
-        return programs
+            done = subprocess.run(command, check=False, capture_output=True, cwd="/", **self._as)
+        except PermissionError:
+            return False
+        return done.returncode == 0
+
+    def _copy_programs(self) -> None:
+        """Puts them where the unprivileged user can run them, with the libraries beside a wheel's package."""
+        installed, package = self._programs.parent, self._programs.parents[1]
+        copied = self.folder / "programs"
+        shutil.copytree(installed, copied / package.name / installed.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, copied / libraries.name)
+        for path in [copied, *copied.rglob("*")]:
+            self._own(path)
+        self._programs = copied / package.name / installed.name / "bin"
 
     def _initialize(self) -> None:
         secret = self.folder / "password"
         secret.write_text(self.password)
-        if self._as:
-            shutil.chown(secret, UNPRIVILEGED)
+        self._own(secret)
         command = [
             self._programs / "initdb", "--pgdata", self.folder / "data", "--username", USER, "--encoding=UTF8",
             "--locale=C", "--no-sync", "--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile", secret,
@@ -115,6 +123,10 @@ class PostgresServer:
 
     def start(self) -> None:
         """Returns when it takes connections."""
+        if not (self.folder / "data").exists():
+            if not self._reachable():
+                self._copy_programs()
+            self._initialize()
         options = [f"--{name}={value}" for name, value in SETTINGS.items()]
         # In a group of its own, so that an interrupt at the terminal does not end it before the tests.
         self._process = subprocess.Popen(
@@ -183,6 +195,8 @@ class PostgresServer:
 
     async def connect(self, database: str = "postgres") -> Any:
         """A connection for the test itself, past every proxy."""
+        import asyncpg  # here, so that tests of other stores do without it
+
         return await asyncpg.connect(host=str(self.folder), port=self.port, user=USER, database=database, timeout=10)
 
 

@@ -18,7 +18,7 @@ from tests.cuttable import Cuttable, Verdict, cuttable, once
 from tests.stores.postgres_server import DATABASE, PostgresServer
 from tests.stores.world import World, event, item, items, record, within
 
-from antiphon.engine.ports import Batch, ToolCall, ToolResult
+from antiphon.engine.ports import Batch, StoreError, ToolCall, ToolResult
 from antiphon.protocol.errors import ApiError
 from antiphon.stores.postgres import PostgresStore, Settings
 
@@ -132,17 +132,25 @@ async def test_a_group_is_written_once(postgres: PostgresServer, proxy: Cuttable
         await admin.close()
 
 
-async def test_a_name_that_is_taken_is_told_even_after_a_loss(postgres: PostgresServer, proxy: Cuttable) -> None:
-    """Only what may have been ours counts as written."""
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.CUT, Verdict.CUT_ANSWER])
+async def test_a_name_that_is_taken_is_told(postgres: PostgresServer, proxy: Cuttable, verdict: Verdict) -> None:
+    """After a loss only what has the same content counts as written before."""
     async with opened(postgres, proxy, **PATIENT) as world:
-        with pytest.raises(Exception, match="duplicate key"):
-            await within(world.store.save(record("first", input=items("other"))))
+        proxy.rule = once(b"other", verdict)
+        saves = [
+            world.store.save(record("first", input=items("other"), request=b'{"include":[]}')),
+            world.store.save(record("second", input=items("second?"))),
+        ]
+        taken, written = await within(asyncio.gather(*saves, return_exceptions=True))
 
+        assert "duplicate key" in str(taken)
+        assert written is None
         assert await world.store.item("p", "other") is None
+        assert await world.outputs("second") == []
 
 
 async def test_reads_are_repeated(postgres: PostgresServer, proxy: Cuttable) -> None:
-    async with opened(postgres, proxy, **PATIENT) as world:
+    async with opened(postgres, proxy, **{**PATIENT, "statement_seconds": 0.3}) as world:
         for verdict in (Verdict.CUT, Verdict.CUT_ANSWER, Verdict.LOSE_ANSWER):
             proxy.rule = once(b"first", verdict)
             assert await within(world.seen("first")) == ["first?", "first!"]
@@ -198,7 +206,7 @@ async def test_while_it_is_away_everybody_is_told(postgres: PostgresServer, prox
             _refusal(store.delete("p", "first")),
             _refusal(store.expire(1)),
         )
-        with pytest.raises(OSError, match=f"127.0.0.1:{proxy.port}/{DATABASE}: "):
+        with pytest.raises(StoreError, match=f"127.0.0.1:{proxy.port}/{DATABASE}: "):
             await within(store.ping())
 
         assert time.monotonic() - started < 6

@@ -14,7 +14,7 @@ import apsw
 import pytest
 from tests.stores.world import World, event, item, items, record, within
 
-from antiphon.engine.ports import Batch, Parent, ToolCall
+from antiphon.engine.ports import Batch, Parent, StoreError, ToolCall
 from antiphon.stores.queries import Queries
 from antiphon.stores.sqlite import SqliteStore, database
 from antiphon.stores.sqlite.groups import Groups
@@ -181,12 +181,60 @@ def test_a_group_that_fails_leaves_nothing_and_forgets_its_numbers() -> None:
     with pytest.raises(apsw.ConstraintError):
         counted.run(new, taken)
     counted.connection.execute("ROLLBACK")
+    counted._groups.forget()
     counted.run(new)
 
     # The large parts of the new one were seen in the transaction that is no more.
     used = "SELECT count(*) FROM blobs JOIN blob_bytes USING (id) WHERE uses > 0"
     assert counted.connection.execute(used).get == len({*taken.record.shell.large.values(),
                                                          *new.record.shell.large.values()})  # fmt: skip
+
+
+async def test_a_commit_that_fails_leaves_nothing_to_refer_to(folder: Path) -> None:
+    store = SqliteStore(folder / "state.db")
+    world = World(store)
+    await world.say(turn="before")
+    store._writing.set_commit_hook(lambda: True)
+    with pytest.raises(StoreError):
+        await world.say(turn="lost", large={"tools": LARGE[0] * 100})
+    store._writing.set_commit_hook(None)
+
+    await world.say(turn="kept", large={"tools": LARGE[0] * 100})
+
+    kept = await store.read("p", "kept")
+    assert kept is not None
+    assert kept.shell.large == {"tools": LARGE[0] * 100}
+    assert await store.read("p", "lost") is None
+    await store.close()
+
+
+async def test_a_store_that_takes_no_writes_says_so_until_it_takes_them(folder: Path) -> None:
+    store = SqliteStore(folder / "state.db")
+    world = World(store)
+    await world.say(turn="one")
+    store._writing.pragma("query_only", True)
+    await store.ping()  # nobody has tried to write yet
+    with pytest.raises(StoreError, match="ReadOnlyError"):
+        await world.say(turn="two")
+    for _ in range(2):
+        with pytest.raises(StoreError, match="ReadOnlyError"):
+            await store.ping()
+
+    store._writing.pragma("query_only", False)
+    await store.ping()
+    assert store._writer.failure is None
+    await store.close()
+
+
+async def test_an_operation_that_is_to_blame_itself_does_not_make_the_store_look_broken() -> None:
+    store = SqliteStore(None)
+    world = World(store)
+    await world.say(turn="one")
+    with pytest.raises(StoreError, match="ConstraintError"):
+        await world.say(turn="one")
+
+    assert store._writer.failure is None
+    await store.close()
 
 
 class Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from tests.upstreams.servers import Conversation, WaitlessClock, reply, serving
@@ -146,14 +147,6 @@ async def test_an_alias_hides_a_model() -> None:
     world = World({"llama": "qwen"}, a=Place("llama"), b=Place("qwen"))
 
     assert await world.where("llama") == "b: qwen"
-
-
-async def test_an_alias_that_is_added_later() -> None:
-    world = World(a=Place("llama"))
-    world.catalog.add_alias("new", "llama")
-
-    assert await world.where("new") == "a: llama"
-    assert world.catalog.aliases == {"new": "llama"}
 
 
 # --- Upstreams that are down ---
@@ -317,6 +310,24 @@ async def test_a_model_that_is_named_and_found_is_listed_as_it_was_found() -> No
     world = World(a=(Dated(), ["exact"]))
 
     assert await world.catalog.all() == [ModelInfo("exact", 5, "them")]
+
+
+@pytest.mark.parametrize(
+    ("name", "created", "owner"),
+    [("llama", 5, "them"), ("gpt-4", 5, "them"), ("a/llama", 5, "them"), ("whatever", 0, "b"), ("b/llama", 0, "b")],
+)
+async def test_every_name_that_works_can_be_looked_up(name: str, created: int, owner: str) -> None:
+    class Dated(Place):
+        async def models(self) -> list[ModelInfo]:
+            return [ModelInfo("llama", 5, "them")]
+
+    world = World({"gpt-4": "llama", "*": "b/qwen"}, a=Dated(), b=(Place(down=True), ["qwen", "llama"]))
+    scope = {"method": "GET", "path": "/", "headers": [], "query_string": b""}
+    request = Request(scope, None, None, "req_1")  # type: ignore[arg-type]
+    request.params = {"model": name}
+    told = await ModelList(world.catalog, "mine").one(request)
+
+    assert json.loads(told.body) == {"id": name, "object": "model", "created": created, "owned_by": owner}
 
 
 # --- A server that is its own upstream ---

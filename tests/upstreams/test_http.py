@@ -187,8 +187,29 @@ def test_a_url_that_cannot_be_used(url: str) -> None:
         HttpClient(url, Timeouts())
 
 
-async def test_a_url_with_a_query_and_a_slash() -> None:
-    async with serving(replies(reply(b"{}"))) as server:
-        await get(HttpClient(f"{server.url}/?api-version=1", Timeouts()))
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://u:SECRET@a/v1",
+        "http://SECRET@a/v1",
+        "http://a/v1?api-key=SECRET",
+        "http://a/v1#SECRET",
+        "http://u:SECRET/v1",
+        "http://u:SECRET@[a/v1",
+        "ftp://u:SECRET@a/v1",
+        "u:SECRET@a/v1",
+        "http://u:SECRET\u2100@a/v1",
+    ],
+)
+def test_a_url_with_a_secret_is_refused_without_telling_it(url: str) -> None:
+    with pytest.raises(ValueError, match=r".+") as refused:
+        HttpClient(url, Timeouts())
 
-    assert server.asked[0].path == "/v1/models?api-version=1"
+    assert "SECRET" not in str(refused.value)
+
+
+async def test_a_url_with_a_slash() -> None:
+    async with serving(replies(reply(b"{}"))) as server:
+        await get(HttpClient(f"{server.url}/", Timeouts()))
+
+    assert server.asked[0].path == "/v1/models"

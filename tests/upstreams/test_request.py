@@ -452,3 +452,60 @@ def test_schemas_go_as_the_client_wrote_them() -> None:
     raw = f'{{"model":"m","input":"a","tools":[{{"type":"function","name":"f","parameters":{schema}}}]}}'
 
     assert schema.encode() in body_of(asked_of(raw.encode(), user("a")), Options(), stream=True)
+
+
+# --- What has to wait, and what is said once ---
+
+
+def test_messages_wait_until_every_open_call_has_its_output() -> None:
+    built = messages(call("1"), call("2"), user("a"), output("1", "x"), message("system", "b"), output("2", "y"))
+
+    assert [told["role"] for told in built] == ["assistant", "tool", "tool", "user", "system"]
+    assert [told["content"] for told in built[3:]] == ["a", "b"]
+
+
+def test_pictures_of_outputs_wait_too_and_come_first() -> None:
+    built = messages(call("1"), call("2"), output("1", [image()]), user("a"), output("2", "y"))
+
+    assert [told["role"] for told in built] == ["assistant", "tool", "tool", "user", "user"]
+    assert built[3]["content"][0]["type"] == "image_url"
+
+
+def test_the_assistants_words_stay_with_its_calls_but_not_between_outputs() -> None:
+    assert messages(call("1"), message("assistant", "a"), output("1", "x"))[0]["content"] == "a"
+    built = messages(call("1"), call("2"), output("1", "x"), message("assistant", "a"), output("2", "y"))
+    assert [told["role"] for told in built] == ["assistant", "tool", "tool", "assistant"]
+
+
+def test_a_message_after_a_call_without_output_is_not_lost() -> None:
+    assert messages(call("1"), user("a"))[-1] == {"role": "user", "content": "a"}
+
+
+def test_instructions_that_are_sent_again_are_said_once() -> None:
+    rules = message("developer", "Be brief.")
+
+    assert messages(rules, user("a"), rules, message("system", "Be  brief."), instructions="Be brief.") == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "a"},
+        {"role": "system", "content": "Be  brief."},
+    ]
+    assert len(messages(user("a"), user("a"))) == 2
+
+
+def test_later_system_messages_may_be_folded_into_the_head() -> None:
+    items = [message("system", "a"), user("b"), message("developer", "c"), user("d")]
+
+    assert messages(*items, options=Options(fold_system=True)) == [
+        {"role": "system", "content": "a\n\nc"},
+        {"role": "user", "content": "b"},
+        {"role": "user", "content": "d"},
+    ]
+
+
+def test_parameters_that_only_some_servers_know_are_passed_on_where_the_operator_says_so() -> None:
+    given: Json = {"service_tier": "flex", "prompt_cache_key": "k", "safety_identifier": "s"}
+    plain = body(user("a"), text={"verbosity": "low"}, **given)
+    told = body(user("a"), text={"verbosity": "low"}, options=Options(openai_parameters=True), **given)
+
+    assert {name: value for name, value in told.items() if name not in plain} == {"verbosity": "low", **given}
+    assert not plain.keys() & {"verbosity", *given}

@@ -13,6 +13,7 @@ from tests.web.conftest import Serve
 from antiphon import assemble
 from antiphon.config import Config
 from antiphon.engine.ports import TextDelta
+from antiphon.stores.sqlite import SqliteStore
 from antiphon.web import messages, transport
 from antiphon.web.app import Route
 
@@ -149,6 +150,24 @@ async def test_health_and_readiness(serve: Serve) -> None:
     assert (await here.client.get("/ready")).json == {"status": "ready", "store": "ok", "models": 2}
     unready = await alone.client.get("/ready")
     assert (unready.status, unready.json["status"]) == (503, "unavailable")
+
+
+async def test_a_store_that_takes_no_writes_is_told_and_passes(serve: Serve) -> None:
+    here = await serve([[[TextDelta("lost")]], [[TextDelta("Hi")]]])
+    store = here.server.store
+    assert isinstance(store, SqliteStore)
+    store._writing.pragma("query_only", True)
+    refusals = [await here.client.refused(), await here.client.refused(background=True)]
+    unready = await here.client.get("/ready")
+    store._writing.pragma("query_only", False)
+
+    for refusal in refusals:
+        assert (refusal.status, refusal.headers["x-should-retry"]) == (503, "true")
+        assert "ReadOnly" not in refusal.error["message"]
+    assert (unready.status, unready.json["status"]) == (503, "unavailable")
+    assert "ReadOnlyError" in unready.json["store"]
+    assert (await here.client.get("/ready")).status == 200
+    assert (await here.client.create())["status"] == "completed"
 
 
 # --- What is no request ---

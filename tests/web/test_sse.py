@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -127,6 +128,33 @@ async def test_a_stopped_reader_leaves_no_timer() -> None:
     assert reader._stall is not None
     assert reader._stall.cancelled()
     assert reader._quiet.cancelled()
+
+
+async def test_a_keep_alive_repeats_no_number_that_was_not_sent() -> None:
+    connection = Memory()
+    reader = reader_of(connection, after=10_000, keepalive_seconds=0.01)
+    await until(lambda: len(connection.written) >= 2)
+    reader.stop()
+
+    assert set(connection.written) == {b": keep-alive\n\n"}
+
+
+async def test_a_keep_alive_repeats_the_last_number_that_was_sent() -> None:
+    connection = Memory()
+    reader = reader_of(connection, after=3, keepalive_seconds=0.01)
+    reader.write([event(4), event(5)])
+    await until(lambda: len(connection.written) >= 2)
+    reader.stop()
+
+    [repeated] = parse_sse(connection.written[1] + sse.DONE)
+    assert (repeated["type"], repeated["sequence_number"]) == ("response.in_progress", 5)
+
+
+async def until(so: Callable[[], bool]) -> None:
+    """Waits for a timer, which tells nobody."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not so():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
 
 async def test_a_client_that_is_behind_is_not_kept_alive() -> None:

@@ -5,15 +5,19 @@ model, and drops the oldest turns when the model says that its window is full.
 Must not know how items were stored or how they are sent.  Rules: reference 3.1, 3.2; design decision 4.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from antiphon.engine.ports import Attachments, Capabilities, ContextItem
-from antiphon.protocol.errors import ApiError, invalid
+from antiphon.protocol.errors import ApiError, invalid, quoted
 from antiphon.protocol.items import ANSWERS, Item, Part, decode_item, text_of_raw
 
 encode = msgspec.json.encode
+
+#: So many items are walked before others may run.
+ITEMS_AT_ONCE = 500
 
 
 def view(bodies: Iterable[bytes]) -> list[ContextItem]:
@@ -30,11 +34,12 @@ def check_pairs(items: Sequence[ContextItem]) -> None:
             calls[kind, call_id] = False
         elif kind in ANSWERS:
             if (ANSWERS[kind], call_id) not in calls:
-                raise invalid(f"No tool call found for function call output with call_id {call_id}.", "input", None)
+                text = f"No tool call found for function call output with call_id {quoted(call_id)}."
+                raise invalid(text, "input", None)
             calls[ANSWERS[kind], call_id] = True
     for (_, call_id), answered in calls.items():
         if not answered:
-            raise invalid(f"No tool output found for function call {call_id}.", "input", None)
+            raise invalid(f"No tool output found for function call {quoted(call_id)}.", "input", None)
 
 
 def without_cut_calls(items: Sequence[ContextItem]) -> list[ContextItem]:
@@ -61,23 +66,32 @@ async def readable(
     if attached > at_most:
         text = f"Too many images and files: this server takes {at_most} in one context, but there are {attached}."
         raise invalid(text, "input", "array_above_max_length")
-    paths = ["previous_response_id" if index < earlier else f"input[{index - earlier}]" for index in range(len(items))]
-    return [await _readable(item, path, capabilities, attachments) for item, path in zip(items, paths, strict=True)]
+    seen = []
+    for index, item in enumerate(items):
+        if index % ITEMS_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        path = "previous_response_id" if index < earlier else f"input[{index - earlier}]"
+        seen.append(await _readable(item, path, capabilities, attachments))
+    return seen
 
 
 def _attached(item: ContextItem) -> int:
-    raw = bytes(getattr(item.view, _field(item)))
+    field = _field(item)
+    if field is None:
+        return 0
+    raw = bytes(getattr(item.view, field))
     return raw.count(b'"input_image"') + raw.count(b'"input_file"')
 
 
-def _field(item: ContextItem) -> str:
-    return "output" if item.view.kind in ANSWERS else "content"
+def _field(item: ContextItem) -> str | None:
+    """Where its parts are; other items may call anything ``content``, and their parts were not checked."""
+    return "output" if item.view.kind in ANSWERS else "content" if item.view.kind == "message" else None
 
 
 async def _readable(item: ContextItem, path: str, capabilities: Capabilities, attachments: Attachments) -> ContextItem:
-    if not _attached(item):
-        return item
     field = _field(item)
+    if field is None or not _attached(item):
+        return item
     parts = text_of_raw(getattr(item.view, field))
     if isinstance(parts, str):
         return item
@@ -93,7 +107,7 @@ async def _read_part(part: Part, path: str, capabilities: Capabilities, attachme
     if part.type not in ("input_image", "input_file"):
         return part
     if part.file_id is not None:
-        message = f"File with id '{part.file_id}' not found. This server does not keep files yet."
+        message = f"File with id '{quoted(part.file_id)}' not found. This server does not keep files yet."
         raise ApiError(404, message, param=f"{path}.file_id")
     if part.type == "input_image":
         if not capabilities.images:
@@ -116,22 +130,25 @@ def drop_oldest_turns(items: Sequence[ContextItem], count: int = 1) -> list[Cont
     parted from its output: where a user's message stands between the two, the turn ends later (reference 5.1).
     """
     later = [index for index, item in enumerate(items) if _is_user(item.view)][1:]
+    whole = _whole_from(items)
     for cut in later[min(count, len(later)) - 1 :]:
-        if not _parts_a_call(items, cut):
+        if whole[cut]:
             return [item for item in items[:cut] if _is_instruction(item.view)] + list(items[cut:])
     return None
 
 
-def _parts_a_call(items: Sequence[ContextItem], cut: int) -> bool:
-    """Whether an output would stay without the call that it answers."""
-    calls: set[tuple[str, str | None]] = set()
-    for item in items[cut:]:
-        kind = item.view.kind
-        if kind in ANSWERS.values():
-            calls.add((kind, item.view.call_id))
-        elif kind in ANSWERS and (ANSWERS[kind], item.view.call_id) not in calls:
-            return True
-    return False
+def _whole_from(items: Sequence[ContextItem]) -> list[bool]:
+    """For each item, whether every output from there on has the call that it answers; one pass from the end."""
+    alone: set[tuple[str, str | None]] = set()
+    whole = [False] * len(items)
+    for index in range(len(items) - 1, -1, -1):
+        kind, call_id = items[index].view.kind, items[index].view.call_id
+        if kind in ANSWERS:
+            alone.add((ANSWERS[kind], call_id))
+        else:
+            alone.discard((kind, call_id))
+        whole[index] = not alone
+    return whole
 
 
 def _is_user(item: Item) -> bool:

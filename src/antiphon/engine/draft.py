@@ -116,14 +116,23 @@ class Draft:
     def resume(cls, shell: Shell, clock: Clock, events: Sequence[Event]) -> "Draft":
         """The draft as it stood after these events of its log; what they left open can be closed or grown."""
         draft = cls(shell, clock)
-        for event in events:
-            draft.fold.apply(msgspec.json.decode(event.data))
-        draft.opened = bool(events)
-        draft._number = events[-1].number + 1 if events else 0
-        for index, item in enumerate(draft.fold.items):
-            if item.body is None:
-                draft._reopen(index, item)
+        draft.replay(events)
+        draft.reopen()
         return draft
+
+    def replay(self, events: Sequence[Event]) -> None:
+        """Takes the next events of a log as made; ``reopen`` follows the last."""
+        for event in events:
+            self.fold.apply(msgspec.json.decode(event.data))
+        if events:
+            self.opened = True
+            self._number = events[-1].number + 1
+
+    def reopen(self) -> None:
+        """What the replayed events left open can be closed or grown."""
+        for index, item in enumerate(self.fold.items):
+            if item.body is None:
+                self._reopen(index, item)
 
     def _reopen(self, index: int, item: FoldedItem) -> None:
         if item.type == "function_call":

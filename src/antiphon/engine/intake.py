@@ -3,16 +3,20 @@
 Must not know what came before the request or what the model can take.  Shapes: reference 4.2, 6.1, 6.2.
 """
 
+import asyncio
 from collections.abc import Mapping
 
 import msgspec
 
 from antiphon.engine.ports import Clock, ContextItem, Store, StoredItem
-from antiphon.protocol.decoding import decode
+from antiphon.protocol.decoding import decode, fewer
 from antiphon.protocol.errors import bad_choice, invalid, item_not_found, missing
 from antiphon.protocol.items import ANSWERS, ID_PREFIXES, Item, Part, decode_object
 
 encode = msgspec.json.encode
+
+#: Items of one request at the most, and how many are taken before others may run.
+ITEMS_MAX, ITEMS_AT_ONCE = 20_000, 500
 
 _raws: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 _item = msgspec.json.Decoder(Item)
@@ -56,7 +60,27 @@ async def take(raw: msgspec.Raw, project: str, store: Store, clock: Clock) -> li
     if data[:1] == b'"':
         return [_from_string(raw, clock)]
     raws: list[msgspec.Raw] = decode(_raws, data, "input")
-    return [await _take_one(bytes(item), f"input[{index}]", project, store, clock) for index, item in enumerate(raws)]
+    fewer("input", len(raws), ITEMS_MAX)
+    items: list[Taken] = []
+    ids: set[str | None] = set()
+    for index, item in enumerate(raws):
+        if index % ITEMS_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        taken = await _take_one(bytes(item), f"input[{index}]", project, store, clock)
+        if taken.view.id in ids:
+            taken = _under_fresh_id(taken, clock)
+        ids.add(taken.view.id)
+        items.append(taken)
+    return items
+
+
+def _under_fresh_id(taken: Taken, clock: Clock) -> Taken:
+    """The same item for another place of the list: pages begin after an id, which therefore names one place.
+
+    That goes for an item that is referred to again, too.
+    """
+    view = msgspec.structs.replace(taken.view, id=clock.new_id(ID_PREFIXES.get(taken.view.kind, "item_")))
+    return Taken(view, encode({**decode_object(taken.body), "id": view.id}))
 
 
 def _from_string(raw: msgspec.Raw, clock: Clock) -> Taken:
@@ -165,6 +189,20 @@ def _check(view: Item, kind: str, path: str) -> None:
         if bytes(view.output) in _NULL:
             raise missing(f"{path}.output")
         _check_output(view, f"{path}.output")
+    if kind == "reasoning":
+        _check_reasoning(view, path)
+
+
+def _check_reasoning(view: Item, path: str) -> None:
+    """Parts with text, of whatever type: upstreams read them in every later turn."""
+    for name in ("content", "summary"):
+        raw = bytes(getattr(view, name))
+        if raw in _NULL:
+            continue
+        parts = decode(_parts, raw, f"{path}.{name}")
+        for index, part in enumerate(parts):
+            if not part.type or part.text is None:
+                raise missing(f"{path}.{name}[{index}].{'text' if part.type else 'type'}")
 
 
 def _check_output(view: Item, path: str) -> None:

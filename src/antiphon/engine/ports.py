@@ -125,6 +125,8 @@ class Capabilities(msgspec.Struct, frozen=True):
 
     images: bool = True
     files: bool = False
+    #: It is told ``text.verbosity``.
+    verbosity: bool = False
 
 
 class Upstream(Protocol):
@@ -144,10 +146,11 @@ class Upstream(Protocol):
 
 
 class Route(NamedTuple):
-    """Where a model name leads: the upstream, and the name it knows."""
+    """Where a model name leads: the upstream, the name it knows, and what is known of the model."""
 
     upstream: Upstream
     model: str
+    info: ModelInfo | None = None
 
 
 class Models(Protocol):
@@ -218,6 +221,15 @@ class Journal(Protocol):
 
 
 # --- State -----------------------------------------------------------------------------------------------------
+
+
+#: What one call of ``Store.events`` reads at the most: batches as they were written, and about as many bytes.
+EVENT_BATCHES_MAX = 1000
+EVENT_BYTES_MAX = 1 << 20
+
+
+class StoreError(Exception):
+    """The store failed: full, broken, not to be reached.  The message is for the operator, clients never see it."""
 
 
 class Span(NamedTuple):
@@ -303,7 +315,10 @@ class Unfinished(NamedTuple):
 
 
 class Store(Protocol):
-    """Where responses live.  Every call names the project; another's row does not exist."""
+    """Where responses live.  Every call names the project; another's row does not exist.
+
+    Every call may raise ``StoreError``, or ``ApiError`` 503 where it is known when to try again.
+    """
 
     async def context(self, project: str, response: str) -> Context:
         """What a continuation of ``response`` sees, pinned until ``release``.  Raises ``ApiError`` 400."""
@@ -336,7 +351,11 @@ class Store(Protocol):
         """A response, or None."""
 
     async def events(self, project: str, response: str, after: int) -> list[Event]:
-        """The durable events of a background run with numbers above ``after``."""
+        """The durable events of a background run with numbers above ``after``, in order; none at their end.
+
+        A page of them: at least one batch as it was written, and no further one once there are ``EVENT_BYTES_MAX``
+        bytes or ``EVENT_BATCHES_MAX`` batches.  The next page begins after its last number.
+        """
 
     async def input_items(self, project: str, response: str, page: Page) -> Listing | None:
         """The items that were the model's input.  Raises ``ApiError`` 400 for an unknown cursor."""
@@ -351,7 +370,7 @@ class Store(Protocol):
         """Removes what is past its time; how many responses went."""
 
     async def ping(self) -> None:
-        """Raises ``OSError`` when the store cannot be used."""
+        """Raises ``StoreError`` when the store cannot be used, which includes that the last write failed."""
 
     async def close(self) -> None:
         """Writes what is queued, then closes."""

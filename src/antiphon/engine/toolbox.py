@@ -3,7 +3,7 @@
 Must not know how a tool works.  Rule: design decision 4.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import msgspec
 
@@ -41,12 +41,13 @@ SEEN = frozenset({"message", "reasoning", *ANSWERS, *ANSWERS.values()})
 def sort(request: CreateResponse, registry: Mapping[str, Tool], *, strict: bool) -> Toolbox:
     """Raises ``ApiError`` 400 where leaving a tool out would change what was asked for."""
     box = Toolbox([], {}, [])
+    client = {tool.name for tool in request.declared if tool.type == "function"}
     for index, declaration in enumerate(request.declared):
         if declaration.type == "function":
             box.visible.append(declaration)
         elif (tool := registry.get(declaration.type)) is not None:
             for function in tool.functions(declaration):
-                _check_free(box, request, function, index)
+                _check_free(box, client, function, index)
                 box.visible.append(function)
                 box.hosted[function.name or ""] = Hosted(tool, declaration)
         else:
@@ -61,9 +62,8 @@ def sort(request: CreateResponse, registry: Mapping[str, Tool], *, strict: bool)
     return box
 
 
-def _check_free(box: Toolbox, request: CreateResponse, function: Declaration, index: int) -> None:
+def _check_free(box: Toolbox, client: Set[str | None], function: Declaration, index: int) -> None:
     """A hosted tool's function shares the model's name space with the client's functions: each name means one."""
-    client = {tool.name for tool in request.declared if tool.type == "function"}
     if function.name in client or function.name in box.hosted:
         text = f"Duplicate tool name: '{function.name}' is also the name of a function of tools[{index}]."
         raise invalid(text, f"tools[{index}]")

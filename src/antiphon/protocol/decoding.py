@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import msgspec
 
-from antiphon.protocol.errors import ApiError, invalid, missing
+from antiphon.protocol.errors import ApiError, invalid, missing, quoted
+from antiphon.protocol.mending import with_whole_characters
 
 T = TypeVar("T")
 
@@ -39,9 +40,7 @@ def members_of(body: bytes) -> tuple[bytes, dict[str, msgspec.Raw]]:
     try:
         if not body.isascii():
             body.decode()  # what is skipped is not checked by the parser
-        if body.count(b"[") + body.count(b"{") > BRACKETS_MAX:
-            _skip(b"[" * LEVELS_SPARE + body + b"]" * LEVELS_SPARE)
-        members = _decode_members(body)
+        body, members = _mendable_members(body)
         if b"\n" in body or b"\r" in body:
             body = msgspec.json.format(body, indent=-1)
             members = _decode_members(body)
@@ -53,6 +52,24 @@ def members_of(body: bytes) -> tuple[bytes, dict[str, msgspec.Raw]]:
         message = f"We could not parse the JSON body of your request: {error}."
         raise ApiError(400, message) from None
     return body, members
+
+
+def _mendable_members(body: bytes) -> tuple[bytes, dict[str, msgspec.Raw]]:
+    """The body and its members; halves of surrogate pairs, which the parser refuses, are replaced."""
+    try:
+        return body, _shallow_members(body)
+    except msgspec.DecodeError:
+        whole = with_whole_characters(body)
+        if whole is None:
+            raise
+    return whole, _shallow_members(whole)
+
+
+def _shallow_members(body: bytes) -> dict[str, msgspec.Raw]:
+    """Raises ``RecursionError`` for what is nested too deeply."""
+    if body.count(b"[") + body.count(b"{") > BRACKETS_MAX:
+        _skip(b"[" * LEVELS_SPARE + body + b"]" * LEVELS_SPARE)
+    return _decode_members(body)
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", data: bytes | msgspec.Raw, path: str = "") -> T:
@@ -74,7 +91,7 @@ def _explain(message: str, path: str) -> ApiError:
         text = f"Invalid type for '{param}': expected {_expected(found['expected'])}, but got {got} instead."
         return invalid(text, param or None, "invalid_type")
     where = message.rpartition(" - at `$")[2].rstrip("`") if " - at `$" in message else ""
-    return invalid(f"{message.partition(' - at ')[0]}.", _join(path, where) or None)
+    return invalid(f"{quoted(message.partition(' - at ')[0])}.", _join(path, where) or None)
 
 
 def _expected(names: str) -> str:
@@ -100,6 +117,16 @@ def within(param: str, value: float | None, low: float, high: float, *, whole: b
     limit = f"Expected a value {'>=' if below else '<='} {_plain(bound)}"
     text = f"Invalid '{param}': {kind} {side} value. {limit}, but got {_plain(value)} instead."
     raise invalid(text, param, f"{kind}_{'below_min' if below else 'above_max'}_value")
+
+
+def fewer(param: str, count: int, limit: int) -> None:
+    """400 when an array is too long."""
+    if count > limit:
+        text = (
+            f"Invalid '{param}': array too long. Expected an array with maximum length {limit}, "
+            f"but got an array with length {count} instead."
+        )
+        raise invalid(text, param, "array_above_max_length")
 
 
 def shorter(param: str, value: str | None, limit: int) -> None:

@@ -48,6 +48,15 @@ class ApiError(Exception):
         return msgspec.json.encode(ErrorReply(ErrorBody(self.message, self.type, self.param, self.code)))
 
 
+#: Characters of what a client sent that an error repeats.
+QUOTED_MAX = 100
+
+
+def quoted(text: str) -> str:
+    """What a client sent, as far as an error repeats it."""
+    return text if len(text) <= QUOTED_MAX else f"{text[:QUOTED_MAX]}..."
+
+
 def invalid(message: str, param: str | None = None, code: str | None = "invalid_value") -> ApiError:
     """400: the request says something that cannot be."""
     return ApiError(400, message, code=code, param=param)
@@ -61,24 +70,24 @@ def missing(param: str) -> ApiError:
 def bad_choice(param: str, value: str, choices: tuple[str, ...] | list[str]) -> ApiError:
     """400: a value outside its enumeration."""
     supported = ", ".join(f"'{choice}'" for choice in choices)
-    return invalid(f"Invalid value: '{value}'. Supported values are: {supported}.", param)
+    return invalid(f"Invalid value: '{quoted(value)}'. Supported values are: {supported}.", param)
 
 
 def response_not_found(response_id: str) -> ApiError:
     """404: no such response in this project."""
-    return ApiError(404, f"Response with id '{response_id}' not found.")
+    return ApiError(404, f"Response with id '{quoted(response_id)}' not found.")
 
 
 def previous_not_found(response_id: str) -> ApiError:
     """400, not 404: create answers so for an unknown ``previous_response_id`` (reference 3.2.5)."""
-    message = f"Previous response with id '{response_id}' not found."
+    message = f"Previous response with id '{quoted(response_id)}' not found."
     return invalid(message, "previous_response_id", "previous_response_not_found")
 
 
 def item_not_found(item_id: str) -> ApiError:
     """404: an ``item_reference`` that points at nothing stored (reference 6.1)."""
     message = (
-        f"Item with id '{item_id}' not found. Items are not persisted when `store` is set to false. "
+        f"Item with id '{quoted(item_id)}' not found. Items are not persisted when `store` is set to false. "
         "Try again with `store` set to true, or remove this item from your input."
     )
     return ApiError(404, message, param="input")
@@ -86,7 +95,7 @@ def item_not_found(item_id: str) -> ApiError:
 
 def model_not_found(model: str) -> ApiError:
     """404: no upstream serves the model (design decision 5)."""
-    message = f"The model `{model}` does not exist or you do not have access to it."
+    message = f"The model `{quoted(model)}` does not exist or you do not have access to it."
     return ApiError(404, message, code="model_not_found", param="model")
 
 

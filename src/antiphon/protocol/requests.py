@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from antiphon.protocol.decoding import decode, members_of, shorter, within
-from antiphon.protocol.errors import ApiError, bad_choice, invalid, missing
+from antiphon.protocol.errors import bad_choice, invalid, missing, quoted
 from antiphon.protocol.tools import Tool, ToolChoice, check_name, read_choice, read_tools
 
 INCLUDABLE = (
@@ -125,9 +125,17 @@ class CreateResponse(msgspec.Struct, kw_only=True):
     def wants_logprobs(self) -> bool:
         return "message.output_text.logprobs" in (self.include or ())
 
-    def without_effect(self) -> list[str]:
-        """Parameters that are taken and echoed but change nothing here, to be named in the reply's warnings."""
+    def without_effect(self, *, verbosity: bool = False) -> list[str]:
+        """Parameters that are taken and echoed but change nothing here, to be named in the reply's warnings.
+
+        ``verbosity``: the model's side is told ``text.verbosity``.
+        """
         told = ["prompt_cache_retention"] if self.prompt_cache_retention is not None else []
+        told += self._reasoning_without_effect()
+        if not verbosity and self.text is not None and self.text.verbosity not in (None, "medium"):
+            told.append("text.verbosity")
+        if self.top_logprobs and not self.wants_logprobs:
+            told.append("top_logprobs")
         if self.stream_options is not None and self.stream_options.include_obfuscation:
             told.append("stream_options.include_obfuscation")
         for index, value in enumerate(self.include or ()):
@@ -135,7 +143,20 @@ class CreateResponse(msgspec.Struct, kw_only=True):
                 told.append(f"include[{index}]")
         return told
 
+    def _reasoning_without_effect(self) -> list[str]:
+        """All but the effort: nothing here sums reasoning up or chooses what of it the model sees."""
+        if self.reasoning is None:
+            return []
+        members = msgspec.json.decode(self.raw_reasoning, type=dict[str, msgspec.Raw])
+        return [
+            f"reasoning.{quoted(name)}"
+            for name, value in members.items()
+            if name != "effort" and bytes(value) not in (b"null", _REASONING_DEFAULTS.get(name))
+        ]
 
+
+#: Of ``reasoning.context`` and ``reasoning.mode``; ``auto`` is not the default of a summary.
+_REASONING_DEFAULTS = {"context": b'"auto"', "mode": b'"standard"'}
 _DERIVED = {"unknown", "declared", "choice", "raw_reasoning", "raw_text"}
 _KNOWN = {field.name for field in msgspec.structs.fields(CreateResponse)} - _DERIVED
 _create = msgspec.json.Decoder(CreateResponse)
@@ -145,9 +166,9 @@ _string = msgspec.json.Decoder(str)
 def read_create(body: bytes) -> CreateResponse:
     """The checked request.  Raises ``ApiError`` 400 naming the first parameter that is wrong."""
     body, members = members_of(body)
-    unknown = {name: value for name, value in members.items() if name not in _KNOWN}
+    unknown = {name: value for name, value in members.items() if name not in _KNOWN and bytes(value) != b"null"}
     _refuse_siblings(unknown)
-    if unknown.keys() & _DERIVED:
+    if members.keys() & _DERIVED:
         body = msgspec.json.encode({name: value for name, value in members.items() if name in _KNOWN})
     request = decode(_create, body)
     request.unknown = unknown
@@ -163,9 +184,7 @@ def read_create(body: bytes) -> CreateResponse:
 
 
 def _refuse_siblings(unknown: dict[str, msgspec.Raw]) -> None:
-    for name, value in unknown.items():
-        if bytes(value) == b"null":
-            continue
+    for name in unknown:
         if name in UNSERVED:
             raise invalid(f"Unsupported parameter: '{name}'. {UNSERVED[name]}", name, "unsupported_parameter")
         if name in SIBLINGS:
@@ -327,7 +346,9 @@ def truth(query: dict[str, list[str]], name: str) -> bool:
     """A boolean of the query: ``true`` and ``false`` as text."""
     text = (_last(query, name) or "false").lower()
     if text not in ("true", "false", "1", "0"):
-        raise invalid(f"Invalid type for '{name}': expected a boolean, but got '{text}' instead.", name, "invalid_type")
+        raise invalid(
+            f"Invalid type for '{name}': expected a boolean, but got '{quoted(text)}' instead.", name, "invalid_type"
+        )
     return text in ("true", "1")
 
 
@@ -342,6 +363,3 @@ def require_model(request: CreateResponse, default: str | None) -> str:
     if not model:
         raise missing("model")
     return model
-
-
-__all__ = ["ApiError", "CreateResponse", "Page", "read_create", "read_include", "read_page", "truth", "whole_number"]

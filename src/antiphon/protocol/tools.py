@@ -7,12 +7,14 @@ import re
 
 import msgspec
 
-from antiphon.protocol.decoding import decode, shorter
-from antiphon.protocol.errors import bad_choice, invalid, missing
+from antiphon.protocol.decoding import decode, fewer, shorter
+from antiphon.protocol.errors import bad_choice, invalid, missing, quoted
 from antiphon.protocol.items import decode_object
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CHOICE_MODES = ("none", "auto", "required")
+#: Tools of one request, and names of one ``allowed_tools``, at the most.
+TOOLS_MAX = 1024
 
 #: Members of a tool declaration that are secrets: never echoed, never stored (reference 7, MCP).
 SECRETS = ("authorization", "headers")
@@ -31,7 +33,7 @@ class Tool(msgspec.Struct):
     @property
     def label(self) -> str:
         """How messages name it."""
-        return f"{self.type} '{self.name}'" if self.name else self.type
+        return f"{quoted(self.type)} '{quoted(self.name)}'" if self.name else quoted(self.type)
 
 
 class _Named(msgspec.Struct):
@@ -61,11 +63,14 @@ _allowed = msgspec.json.Decoder(AllowedTools)
 
 def read_tools(raws: list[msgspec.Raw] | None) -> list[Tool]:
     """Checks every declaration; names of functions are unique."""
+    fewer("tools", len(raws or ()), TOOLS_MAX)
     tools = [_read_tool(bytes(raw), f"tools[{index}]") for index, raw in enumerate(raws or ())]
-    names = [tool.name for tool in tools if tool.type == "function"]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise invalid(f"Duplicate tool name: '{name}'. Names of functions must be unique.", "tools")
+    names: set[str | None] = set()
+    for tool in tools:
+        if tool.type == "function" and tool.name in names:
+            raise invalid(f"Duplicate tool name: '{tool.name}'. Names of functions must be unique.", "tools")
+        if tool.type == "function":
+            names.add(tool.name)
     return tools
 
 
@@ -127,6 +132,7 @@ def _read_allowed(data: bytes, tools: list[Tool]) -> ToolChoice:
         raise bad_choice("tool_choice.mode", allowed.mode, ("auto", "required"))
     if not allowed.tools:
         raise invalid("Invalid 'tool_choice.tools': empty array.", "tool_choice.tools", "empty_array")
+    fewer("tool_choice.tools", len(allowed.tools), TOOLS_MAX)
     for index, named in enumerate(allowed.tools):
         _check_declared(named, tools, f"tool_choice.tools[{index}]")
     names = tuple(named.name or named.type for named in allowed.tools)
@@ -145,4 +151,4 @@ def _check_declared(choice: _Named, tools: list[Tool], param: str) -> None:
         raise missing(f"{param}.name")
     if not any(tool.type == choice.type and choice.name in (None, tool.name) for tool in tools):
         name = choice.name or choice.type
-        raise invalid(f"Tool choice '{name}' not found in 'tools' parameter.", "tool_choice")
+        raise invalid(f"Tool choice '{quoted(name)}' not found in 'tools' parameter.", "tool_choice")

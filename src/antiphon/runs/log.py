@@ -17,6 +17,8 @@ logger = logging.getLogger("antiphon.runs")
 
 #: Events handed to a reader that catches up, before it is asked whether it has room for more.
 EVENTS_MAX = 256
+#: Bytes of one batch, unless a single event is larger: what readers load at once is a page of whole batches.
+BATCH_BYTES_MAX = 256 << 10
 
 
 class Reader(Protocol):
@@ -89,9 +91,22 @@ class DurableLog:
         self.pending += events
 
     def take(self) -> Batch:
-        """What is to be written now."""
-        events, self.pending = self.pending, []
+        """What is to be written next: as many events as a batch may hold."""
+        events, size = self.pending, 0
+        self.pending = []
+        for place, event in enumerate(events):
+            size += len(event.data)
+            if size > BATCH_BYTES_MAX and place:
+                events, self.pending = events[:place], events[place:]
+                break
         return Batch(self.project, self.response, events)
+
+    def take_all(self) -> list[Batch]:
+        """Everything that is to be written, in batches."""
+        batches = []
+        while self.pending:
+            batches.append(self.take())
+        return batches
 
     def committed(self, events: list[Event]) -> None:
         """The events are durable: readers get them."""
@@ -153,6 +168,7 @@ async def follow(store: Store, log: DurableLog | None, project: str, response: s
         await reader.ready()
         durable_before = log.durable if log is not None else None
         events = await store.events(project, response, reader.last)
+        await asyncio.sleep(0)  # a long log must not keep others waiting; a store may answer without a pause
         for start in range(0, len(events), EVENTS_MAX):
             await reader.ready()
             reader.write(events[start : start + EVENTS_MAX])
@@ -195,7 +211,8 @@ class Flusher:
     async def _flush(self) -> None:
         logs = [log for log in self._waiting if log.pending]  # a run that ended meanwhile wrote the rest itself
         self._waiting = []
-        batches = [log.take() for log in logs]
+        taken = [(log, batch) for log in logs for batch in log.take_all()]
+        batches = [batch for _, batch in taken]
         written = False
         try:
             if batches:
@@ -203,7 +220,8 @@ class Flusher:
             written = True
         finally:
             self._flushing = None
-            for log, batch in zip(logs, batches, strict=True):
+            # What was taken last is given back first, so that the order stays.
+            for log, batch in taken if written else reversed(taken):
                 if written:
                     log.committed(batch.events)
                 else:

@@ -23,6 +23,7 @@ from antiphon.engine.ports import (
     Record,
     Store,
     Stored,
+    StoreError,
     Tool,
     ToolCall,
     ToolResult,
@@ -33,6 +34,7 @@ from antiphon.protocol.errors import ApiError, invalid, response_not_found, unav
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import CreateResponse, require_model
 from antiphon.protocol.responses import Outcome, ResponseError
+from antiphon.runs.endings import Endings
 from antiphon.runs.log import DurableLog, Flusher, Follower, LiveLog, follow
 
 logger = logging.getLogger("antiphon.runs")
@@ -62,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True):
     response_days: int = 30
     unstored_seconds: int = 600
     flush_seconds: float = 0.02
+    #: Between two tries to store the end of a background run: at first, and at the longest.
+    end_retry_seconds: float = 0.5
+    end_retry_longest_seconds: float = 30.0
     limits: Limits = Limits()
 
 
@@ -92,6 +97,8 @@ class Run:
         self.failure: ApiError | None = None
         self.cancelled = False
         self.done = asyncio.get_running_loop().create_future()
+        #: Done with the first try to store its end that failed; the tries go on.
+        self.stuck: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.broken: Exception | None = None
         self._pause: Callable[[], None] | None = None
@@ -190,6 +197,11 @@ class Run:
             self.done.set_result(None)
         self.log.end()
 
+    def end_is_stuck(self) -> None:
+        """Its end could not be stored yet."""
+        if not self.stuck.done():
+            self.stuck.set_result(None)
+
     def _open(self) -> None:
         if not self._opened.done():
             self._opened.set_result(None)
@@ -228,6 +240,7 @@ class Runs:
         self._clock = clock
         self._settings = settings
         self._flusher = Flusher(store, settings.flush_seconds)
+        self._endings = Endings(store, settings.end_retry_seconds, settings.end_retry_longest_seconds)
         self._background: dict[tuple[str, str], Run] = {}
         self._alive: set[Run] = set()
 
@@ -279,7 +292,7 @@ class Runs:
         if isinstance(log, DurableLog):
             log.on_lost = lambda: run.break_off(OSError("events of the run could not be written"))
         unseen = toolbox.unseen(taken, self._tools)
-        run.warnings = [*request.unknown, *request.without_effect(), *box.left_out, *unseen]
+        run.warnings = [*request.unknown, *request.without_effect(verbosity=takes.verbosity), *box.left_out, *unseen]
         run.input = taken
         return run
 
@@ -384,7 +397,9 @@ class Runs:
         """The end could not be written: who follows live is told so; a background run is settled at the next start."""
         message = "The response could not be stored."
         unknown = ApiError(500, message, type="server_error", code="server_error")
-        run.failure = error if isinstance(error, ApiError) else unknown
+        run.failure = unavailable(message) if isinstance(error, StoreError) else unknown
+        if isinstance(error, ApiError):
+            run.failure = error
         if isinstance(run.log, LiveLog) and not run.log.whole:
             terminal, _ = run.draft.end(Outcome("failed", error=ResponseError("server_error", message)))
             run.publish([terminal])
@@ -392,9 +407,7 @@ class Runs:
     async def _finish_background(self, run: Run, log: DurableLog, outcome: Outcome, terminal: Event) -> None:
         await self._flusher.settle()  # what was made first is written first
         log.publish([terminal])
-        batch = log.take()
-        await self._store.finish(self._record(run, outcome, self._expiry(run)), batch)
-        log.committed(batch.events)
+        await self._endings.write(self._record(run, outcome, self._expiry(run)), log, run.end_is_stuck)
 
     def _expiry(self, run: Run) -> int | None:
         now = int(self._clock.now())
@@ -447,7 +460,9 @@ class Runs:
         run = self._background.get((project, response))
         if run is not None:
             run.cancel()
-            await asyncio.shield(run.done)
+            await asyncio.wait([run.done, run.stuck], return_when=asyncio.FIRST_COMPLETED)
+            if not run.done.done():
+                raise unavailable("The end of this response could not be stored yet. Please try again.")
         stored = await self._store.read(project, response)
         if stored is None:
             raise response_not_found(response)
@@ -466,6 +481,7 @@ class Runs:
 
     async def close(self) -> None:
         """Ends every run; foreground ones leave nothing, background ones are settled at the next start."""
+        self._endings.close()
         tasks = []
         for run in list(self._alive):
             run.stop()

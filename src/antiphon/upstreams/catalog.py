@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from antiphon.engine.ports import Clock, ModelInfo, Route, Upstream, UpstreamError
-from antiphon.protocol.errors import ApiError, model_not_found
+from antiphon.protocol.errors import ApiError, model_not_found, quoted
 
 logger = logging.getLogger("antiphon.upstreams")
 
@@ -52,10 +52,6 @@ class Catalog:
     def aliases(self) -> Mapping[str, str]:
         return self._aliases
 
-    def add_alias(self, name: str, model: str) -> None:
-        """One more name."""
-        self._aliases[name] = model
-
     async def route(self, name: str) -> Route:
         found = self._find(name)
         if found is None:
@@ -67,7 +63,7 @@ class Catalog:
         if found is None and self._failures:
             # The model may be at an upstream that is down: that is no reason to say that it does not exist.
             what = "; ".join(self._failures.values())
-            message = f"The model `{name}` was not found, and not every upstream could be asked: {what}"
+            message = f"The model `{quoted(name)}` was not found, and not every upstream could be asked: {what}"
             raise ApiError(
                 503, message, type="server_error", code="model_not_found", headers=(("x-should-retry", "true"),)
             )
@@ -81,15 +77,19 @@ class Catalog:
         for entry in self._entries:
             # A pattern for every name does not take `upstream/model` from the upstream that it means.
             if self._serves(entry, name, exactly=prefixed is not None):
-                return Route(entry.upstream, name)
+                return self._route(entry, name)
         return prefixed
 
     def _find_prefixed(self, name: str) -> Route | None:
         for entry in self._entries:
             rest = name.removeprefix(f"{entry.name}/")
             if rest != name and self._serves(entry, rest):
-                return Route(entry.upstream, rest)
+                return self._route(entry, rest)
         return None
+
+    def _route(self, entry: Entry, name: str) -> Route:
+        known = self._found.get(entry.name, {}).get(name)
+        return Route(entry.upstream, name, known or ModelInfo(name, 0, entry.name))
 
     def _catch_all(self, name: str) -> Route | None:
         """``*`` is for names that nobody knows; an alias whose model is missing is no such name."""

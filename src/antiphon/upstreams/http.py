@@ -318,17 +318,27 @@ class HttpClient:
     """Requests to one origin.  Raises ``ValueError`` for a URL or a file of certificates that cannot be used."""
 
     def __init__(self, base_url: str, timeouts: Timeouts, *, ca_file: str | None = None) -> None:
-        parts = urlsplit(base_url)
+        try:
+            parts = urlsplit(base_url)
+        except ValueError:
+            raise ValueError("an upstream's URL cannot be read") from None
+        if "@" in (parts.netloc or base_url) or "?" in base_url or "#" in base_url:
+            # The URL stands in messages to clients and in logs, so that it may hold no secret; nor may this sentence.
+            raise ValueError(
+                "an upstream's URL has no user, password, query or fragment; give its key with key or key_env"
+            )
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"'{base_url}' is no http or https URL")
         if not base_url.isascii() or not base_url.isprintable() or " " in base_url:
             raise ValueError(f"'{base_url}' has characters that a URL cannot have")
         self.base_url = base_url.rstrip("/")
         self._host = parts.hostname
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            raise ValueError(f"the port of the upstream at '{parts.hostname}' is no number up to 65535") from None
         self._path = parts.path.rstrip("/")
-        self._query = f"?{parts.query}" if parts.query else ""
-        self._netloc = parts.netloc.rpartition("@")[2]
+        self._netloc = parts.netloc
         self._tls = _tls(ca_file) if parts.scheme == "https" else None
         self._timeouts = timeouts
         self._idle: list[Connection] = []
@@ -361,7 +371,7 @@ class HttpClient:
         return None
 
     def _encode(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        lines = [f"{method} {self._path}{path}{self._query} HTTP/1.1", f"host: {self._netloc}"]
+        lines = [f"{method} {self._path}{path} HTTP/1.1", f"host: {self._netloc}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         lines += [f"content-length: {len(body)}", "", ""]
         return "\r\n".join(lines).encode("ascii") + body

@@ -8,8 +8,8 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from antiphon.engine.ports import Clock
-from antiphon.protocol.errors import ApiError
+from antiphon.engine.ports import Clock, StoreError
+from antiphon.protocol.errors import ApiError, unavailable
 from antiphon.web.access import Access
 from antiphon.web.messages import JSON, ClientGone, Reply, Request
 from antiphon.web.transport import Receive, Scope, Send
@@ -67,7 +67,7 @@ class App:
         await receive()
         try:
             await self._startup()
-        except (OSError, ValueError) as error:
+        except (OSError, StoreError, ValueError) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -83,6 +83,9 @@ class App:
             return
         except ApiError as error:
             reply = _error_reply(error)
+        except StoreError as error:
+            logger.error("request %s failed, because the store did: %s", request.id, error)
+            reply = _error_reply(unavailable("The server cannot store or read responses now. Please try again."))
         except Exception:
             logger.exception("request %s failed", request.id)
             message = "The server had an error while processing your request."

@@ -47,6 +47,8 @@ class SseReader:
         on_room: Callable[[], None] | None = None,
     ) -> None:
         self.last = after
+        #: The last number that this reader was sent; ``last`` may be beyond the end of the log at first.
+        self._sent = -1
         self._connection = connection
         self._shell = shell
         self._keepalive_seconds = keepalive_seconds
@@ -69,7 +71,7 @@ class SseReader:
             events = [event for event in events if event.number > self.last]
             if not events:
                 return
-        self.last = events[-1].number
+        self.last = self._sent = events[-1].number
         self._written_at = self._loop.time()
         self._connection.write(encode(events))
 
@@ -136,7 +138,8 @@ class SseReader:
         self._quiet = self._loop.call_later(max(0.01, self._keepalive_seconds - quiet), self._keep_alive)
 
     def _repeated(self) -> bytes:
-        if self.last < 1:
+        """Nothing before this reader was sent a number: it would tell of an event that it never saw."""
+        if self._sent < 1:
             return b""
         snapshot = self._shell.snapshot(Outcome("in_progress"))
-        return encode([lifecycle("response.in_progress", self.last, snapshot)])
+        return encode([lifecycle("response.in_progress", self._sent, snapshot)])

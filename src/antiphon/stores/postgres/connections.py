@@ -16,7 +16,8 @@ import msgspec
 
 from antiphon.protocol.errors import ApiError, unavailable
 
-PostgresError = asyncpg.PostgresError
+#: What the driver raises of its own.
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 T = TypeVar("T")
 
 #: Where our tables live in the database.
@@ -152,7 +153,7 @@ class Connections:
         """A connection of one's own.  Raises ``Lost`` whatever is in the way, ``ValueError`` for a wrong URL."""
         try:
             return await asyncpg.connect(**self._arguments(**session))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        except (*DRIVER_ERRORS, OSError) as error:
             if isinstance(error, ValueError):
                 raise
             raise Lost(error) from error  # nothing was sent yet

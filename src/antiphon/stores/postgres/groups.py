@@ -135,26 +135,30 @@ class Groups:
 
     async def save(self, connection: Any, operations: Sequence[Save], again: bool) -> list[Any]:
         """Places the responses; what each continues is moved by compare-and-set, the loser of a race forks."""
-        results: list[Any] = [None] * len(operations)
         records = [operation.record for operation in operations]
         if again:
-            keys = _columns([(sendable(record.project), sendable(record.shell.id)) for record in records], 2)
-            written = {row[0] for row in await connection.fetch(self._queries["saved"], *keys)}
-            records = [record for place, record in enumerate(records, 1) if place not in written]
-        if not records:
-            return results
+            records = await self._missing(connection, records)
         try:
-            await self._save(connection, records)
+            if records:
+                await self._save(connection, records)
         except asyncpg.UniqueViolationError:
-            if not again:
+            # The first try may have been on its way still when we looked; then it is committed now.
+            if not again or await self._missing(connection, records):
                 raise
-            # The first try was still on its way when we looked; it is committed now.
-            return await self.save(connection, operations, again)
         except asyncpg.PostgresError as error:
             if error.sqlstate != PARENT_GONE:
                 raise
             raise LookupError("what the response continues is not there any more") from None
-        return results
+        return [None] * len(operations)
+
+    async def _missing(self, connection: Any, records: Sequence[Record]) -> list[Record]:
+        """Those that are not written."""
+        keys = [
+            (sendable(record.project), sendable(record.shell.id), encode(record.outcome), record.request)
+            for record in records
+        ]
+        found = {row[0] for row in await connection.fetch(self._queries["saved"], *_columns(keys, 4))}
+        return [record for place, record in enumerate(records, 1) if place not in found]
 
     async def _save(self, connection: Any, records: Sequence[Record]) -> None:
         rows = _Rows(self._known)

@@ -73,6 +73,8 @@ class Lane:
         self._draining: asyncio.Task[None] | None = None
         self._connection: Any = None
         self._closed = False
+        #: Why the last try failed, if that may pass; None once a group is written.
+        self.failure: Lost | None = None
 
     def submit(self, operation: Operation) -> "asyncio.Future[Any]":
         """Queues an operation; the future is resolved after its commit, or raises ``ApiError`` 503.
@@ -129,6 +131,7 @@ class Lane:
                 if not isinstance(failure, Lost):
                     await self._alone(write, group, failure, again=again)
                     return
+                self.failure = failure
                 again = again or failure.unknown
                 if failure.broken:
                     self._drop()
@@ -138,6 +141,7 @@ class Lane:
                 if group:
                     await asyncio.sleep(pause)
             else:
+                self.failure = None
                 for ticket, result in zip(group, results, strict=True):
                     ticket.resolve(result)
                 return

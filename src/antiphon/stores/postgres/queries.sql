@@ -60,7 +60,7 @@ WITH head AS (
 (SELECT c.after, c.before, NULL AS id, NULL AS body FROM head, cursors c)
 UNION ALL
 (SELECT NULL, NULL, i.id, i.body FROM (
-    SELECT p.thread, p.position FROM bounds b, segments s
+    SELECT p.thread, p.position FROM bounds b CROSS JOIN segments s
     JOIN items p ON p.thread = s.thread AND p.position < least(s.upto, b.below) AND p.position > coalesce(b.above, -1)
     ORDER BY p.position {order} LIMIT $6
 ) page JOIN items i ON i.thread = page.thread AND i.position = page.position ORDER BY i.position {order});
@@ -73,8 +73,18 @@ WHERE i.project = $1 AND i.id = $2
 ORDER BY i.row DESC LIMIT 1;
 
 -- name: events
-SELECT first_seq, frames FROM events
-WHERE run = (SELECT row FROM responses WHERE project = $1 AND id = $2) AND last_seq > $3 ORDER BY first_seq;
+-- A page begins at the row that holds the number after $3, so that it costs the same wherever it begins, and takes no
+-- further row once there are $4 bytes or $5 rows.
+SELECT first_seq, frames FROM (
+    SELECT e.first_seq, e.frames,
+        sum(octet_length(e.frames)) OVER (ORDER BY e.first_seq) - octet_length(e.frames) AS before
+    FROM (
+        SELECT e.first_seq, e.frames FROM responses r JOIN events e ON e.run = r.row
+        WHERE r.project = $1 AND r.id = $2 AND e.last_seq > $3 AND e.first_seq >= coalesce(
+            (SELECT max(f.first_seq) FROM events f WHERE f.run = r.row AND f.first_seq <= $3 + 1), 0)
+        ORDER BY e.first_seq LIMIT $5
+    ) e
+) page WHERE before < $4 ORDER BY first_seq;
 
 -- name: unfinished
 SELECT project, id FROM responses WHERE status IN ('queued', 'in_progress') ORDER BY row;
@@ -88,8 +98,9 @@ SELECT write_responses_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
 
 -- name: saved
 -- Which of these are written, after a commit whose outcome nobody heard.
-SELECT g.n FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS g (project, id, n)
-JOIN responses r ON r.project = g.project AND r.id = g.id;
+SELECT g.n FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[])
+    WITH ORDINALITY AS g (project, id, outcome, request, n)
+JOIN responses r ON r.project = g.project AND r.id = g.id AND r.outcome = g.outcome AND r.request = g.request;
 
 -- name: append
 SELECT append_events_1($1, $2, $3, $4, $5);

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from antiphon.engine.ports import (
+    EVENT_BATCHES_MAX,
+    EVENT_BYTES_MAX,
     Batch,
     Context,
     Listing,
@@ -21,6 +23,7 @@ from antiphon.engine.ports import (
     Record,
     Stored,
     StoredItem,
+    StoreError,
     ToolCall,
     ToolResult,
     Unfinished,
@@ -30,8 +33,8 @@ from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page
 from antiphon.protocol.responses import Outcome, Shell
 from antiphon.stores.postgres import groups, schema
-from antiphon.stores.postgres.connections import Connections, PostgresError, Settings, persist
-from antiphon.stores.postgres.lanes import Lane
+from antiphon.stores.postgres.connections import DRIVER_ERRORS, Connections, Settings, persist
+from antiphon.stores.postgres.lanes import Lane, Operation
 from antiphon.stores.postgres.texts import received, sendable
 from antiphon.stores.queries import Queries
 
@@ -98,7 +101,13 @@ class PostgresStore:
     # --- Reading ---
 
     async def _rows(self, name: str, *arguments: Any) -> list[Any]:
-        return await self._connections.rows(self._queries[name], *arguments)
+        return await self._fetch(self._queries[name], *arguments)
+
+    async def _fetch(self, text: str, *arguments: Any) -> list[Any]:
+        try:
+            return await self._connections.rows(text, *arguments)
+        except DRIVER_ERRORS as error:
+            raise _failure(error) from error
 
     async def context(self, project: str, response: str) -> Context:
         """One query; the end of the context stays pinned until ``release``."""
@@ -148,7 +157,7 @@ class PostgresStore:
             try:
                 if held:
                     await self._rows("renew", self._owner, held, self._pin_lease)
-            except (ApiError, PostgresError) as error:  # the next round comes in time
+            except (ApiError, StoreError) as error:  # the next round comes in time
                 logger.warning("pins could not be renewed: %s", error.__cause__ or error)
 
     async def read(self, project: str, response: str) -> Stored | None:
@@ -165,7 +174,8 @@ class PostgresStore:
 
     async def events(self, project: str, response: str, after: int) -> list[Event]:
         found: list[Event] = []
-        for first, frames in await self._rows("events", sendable(project), sendable(response), after):
+        names = (sendable(project), sendable(response))
+        for first, frames in await self._rows("events", *names, after, EVENT_BYTES_MAX, EVENT_BATCHES_MAX):
             for number, data in enumerate(frames.split(groups.SEPARATOR), first):
                 if number > after:
                     found.append(Event(number, _type_of(data), data))
@@ -177,7 +187,7 @@ class PostgresStore:
         text = self._queries["input_page"].replace("{order}", order).replace("{which}", which)
         names = (sendable(project), sendable(response))
         cursors = [None if item is None else sendable(item) for item in (page.after, page.before)]
-        rows = await self._connections.rows(text, *names, *cursors, ascending, page.limit + 1)
+        rows = await self._fetch(text, *names, *cursors, ascending, page.limit + 1)
         if not rows:
             return None
         for param, item, position in zip(("after", "before"), (page.after, page.before), rows[0], strict=False):
@@ -194,43 +204,54 @@ class PostgresStore:
         return [Unfinished(received(project), received(id)) for project, id in await self._rows("unfinished")]
 
     async def ping(self) -> None:
-        """Raises ``OSError`` when the database cannot be used."""
+        """After a write that failed it tries another: without one nobody would learn that writing works again."""
         try:
             await self._rows("ping")
+            if self._writer.failure is not None:
+                nothing = self._write(self._writer, groups.Release(0))  # no pin has this number
+                await asyncio.wait_for(nothing, self._connections.settings.read_seconds)
         except ApiError as away:
-            raise OSError(f"{self._connections.shown}: {away.__cause__}") from None
+            raise StoreError(f"{self._connections.shown}: {away.__cause__}") from None
+        except TimeoutError:
+            raise StoreError(f"{self._connections.shown}: {self._writer.failure}") from None
 
     # --- Writing ---
 
+    async def _write(self, lane: Lane, operation: Operation) -> Any:
+        try:
+            return await lane.submit(operation)
+        except DRIVER_ERRORS as error:
+            raise _failure(error) from error
+
     async def save(self, record: Record) -> None:
-        await self._writer.submit(groups.Save(record))
+        await self._write(self._writer, groups.Save(record))
 
     async def begin(self, record: Record) -> None:
-        await self._writer.submit(groups.Save(record))
+        await self._write(self._writer, groups.Save(record))
 
     async def append(self, batches: Sequence[Batch]) -> None:
         """Events of runs that are gone or have ended are passed over: they belong to nobody any more."""
-        await self._writer.submit(groups.Append(batches))
+        await self._write(self._writer, groups.Append(batches))
 
     async def finish(self, record: Record, last: Batch) -> bool:
-        return bool(await self._writer.submit(groups.Finish(record, last)))
+        return bool(await self._write(self._writer, groups.Finish(record, last)))
 
     async def journal_begin(self, project: str, response: str, call: ToolCall) -> ToolResult | None:
-        data = await self._writer.submit(groups.BeginCall(project, response, call))
+        data = await self._write(self._writer, groups.BeginCall(project, response, call))
         return None if data is None else ToolResult(*_result.decode(data))
 
     async def journal_complete(self, project: str, response: str, call: ToolCall, result: ToolResult) -> None:
         data = msgspec.json.encode(result)
-        await self._writer.submit(groups.CompleteCall(project, response, call, data))
+        await self._write(self._writer, groups.CompleteCall(project, response, call, data))
 
     async def delete(self, project: str, response: str) -> bool:
         if self._releasing:  # what was let go before is not to hold anything back
             await asyncio.wait(self._releasing)
-        return bool(await self._remover.submit(groups.Delete(project, response)))
+        return bool(await self._write(self._remover, groups.Delete(project, response)))
 
     async def expire(self, now: int) -> int:
         total = 0
-        while gone := await self._remover.submit(groups.Expire(now, EXPIRE_BATCH)):
+        while gone := await self._write(self._remover, groups.Expire(now, EXPIRE_BATCH)):
             total += gone
         return total
 
@@ -244,6 +265,10 @@ class PostgresStore:
         await self._writer.close()
         await self._remover.close()
         await self._connections.close()
+
+
+def _failure(error: Exception) -> StoreError:
+    return StoreError(f"{type(error).__name__}: {error}")
 
 
 def _cannot_continue(response: str, status: str) -> Exception:

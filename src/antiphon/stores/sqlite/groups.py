@@ -14,6 +14,7 @@ from antiphon.stores.sqlite.operations import (
     Finish,
     JournalBegin,
     JournalComplete,
+    Probe,
     Release,
     Save,
 )
@@ -27,6 +28,7 @@ class Groups:
     """Executes groups: first what is written, then what is removed, each kind of operation in one go."""
 
     def __init__(self, statements: Statements, pins: Pins, segments_max: int) -> None:
+        self._statements = statements
         self._blobs = Blobs(statements)
         self._saving = Saving(statements, self._blobs, segments_max)
         self._background = Background(statements)
@@ -36,21 +38,26 @@ class Groups:
             ((Append, Finish), self._background.log),
             ((JournalBegin, JournalComplete), self._background.journal),
             ((Delete, Release), self._removing.remove),
+            (Probe, self._probe),
         ]
 
     def execute(self, operations: Sequence[Any]) -> list[Any]:
         """All operations of a group, inside the writer's transaction; the results in the same order."""
         results: list[Any] = [None] * len(operations)
-        try:
-            for kinds, step in self._steps:
-                indexes = [index for index, operation in enumerate(operations) if isinstance(operation, kinds)]
-                if indexes:
-                    for index, result in zip(indexes, step([operations[index] for index in indexes]), strict=True):
-                        results[index] = result
-        except BaseException:
-            self._blobs.forget()
-            raise
+        for kinds, step in self._steps:
+            indexes = [index for index, operation in enumerate(operations) if isinstance(operation, kinds)]
+            if indexes:
+                for index, result in zip(indexes, step([operations[index] for index in indexes]), strict=True):
+                    results[index] = result
         return results
+
+    def forget(self) -> None:
+        """What was executed is rolled back.  Numbers of rows go on where they were: gaps among them mean nothing."""
+        self._blobs.forget()
+
+    def _probe(self, operations: Sequence[Probe]) -> list[None]:
+        self._statements.touch()
+        return [None] * len(operations)
 
     def _save(self, operations: Sequence[Save]) -> list[None]:
         self._saving.save([operation.record for operation in operations])

@@ -74,3 +74,8 @@ class Release(_Operation):
     thread: int
     durable: ClassVar[bool] = False
     removes: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe(_Operation):
+    """Writes without changing anything: whether the store takes writes again."""

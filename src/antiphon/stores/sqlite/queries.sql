@@ -101,8 +101,11 @@ UPDATE responses SET upto = v.column2, expires = v.column3, status = v.column4, 
 FROM (VALUES {rows}) v WHERE responses.row = v.column1;
 
 -- name: events
-SELECT first_seq, frames FROM events
-WHERE run = (SELECT row FROM responses WHERE project = :project AND id = :id) AND last_seq > :after ORDER BY first_seq;
+-- Begins at the row that holds the number after :after, so that a page costs the same wherever it begins.
+SELECT e.first_seq, e.frames FROM responses r CROSS JOIN events e ON e.run = r.row
+WHERE r.project = :project AND r.id = :id AND e.last_seq > :after AND e.first_seq >= coalesce(
+    (SELECT max(first_seq) FROM events WHERE run = r.row AND first_seq <= :after + 1), 0)
+ORDER BY e.first_seq LIMIT :limit;
 
 -- name: unfinished
 SELECT project, id FROM responses WHERE status IN ('queued', 'in_progress') ORDER BY row;

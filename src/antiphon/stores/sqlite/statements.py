@@ -42,6 +42,10 @@ class Statements:
             found += self._connection.execute(text, values, can_cache=len(chunk) <= PREPARED_ROWS_MAX).fetchall()
         return found
 
+    def touch(self) -> None:
+        """Writes a page as it is."""
+        self._connection.pragma("user_version", self._connection.pragma("user_version"))
+
     def highest(self, table: str, column: str) -> int:
         """The highest number in use; the writer counts on from it."""
         text = f"SELECT coalesce(max({column}), 0) FROM {table}"  # noqa: S608 - our own names

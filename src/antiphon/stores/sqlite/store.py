@@ -12,9 +12,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 
 from antiphon.engine.ports import (
+    EVENT_BATCHES_MAX,
+    EVENT_BYTES_MAX,
     Batch,
     Context,
     Listing,
@@ -22,6 +25,7 @@ from antiphon.engine.ports import (
     Record,
     Stored,
     StoredItem,
+    StoreError,
     ToolCall,
     ToolResult,
     Unfinished,
@@ -38,7 +42,7 @@ from antiphon.stores.sqlite.groups import Groups
 from antiphon.stores.sqlite.pins import Pins
 from antiphon.stores.sqlite.saving import SEGMENTS_MAX
 from antiphon.stores.sqlite.statements import Statements
-from antiphon.stores.sqlite.writer import ERASE_SECONDS, Writer
+from antiphon.stores.sqlite.writer import ERASE_SECONDS, Operation, Writer
 
 logger = logging.getLogger("antiphon.stores")
 
@@ -81,6 +85,7 @@ class SqliteStore:
             checkpoints=self._checkpoints,
             erase_seconds=erase_seconds,
             exclusive=path is None,
+            on_rollback=groups.forget,
         )
 
     def _connect(self, path: Path | None, opening: contextlib.ExitStack) -> None:
@@ -107,8 +112,11 @@ class SqliteStore:
         return self._all(self._queries[name], bindings)
 
     def _all(self, text: str, bindings: dict[str, Any]) -> list[Any]:
-        with self._read_gate:
-            return self._reading.execute(text, bindings).fetchall()
+        try:
+            with self._read_gate:
+                return self._reading.execute(text, bindings).fetchall()
+        except apsw.Error as error:
+            raise _failure(error) from error
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[None]:
@@ -117,11 +125,11 @@ class SqliteStore:
             if self._reading is self._writing:
                 yield
                 return
-            self._reading.execute("BEGIN")
             try:
-                yield
-            finally:
-                self._reading.execute("COMMIT")
+                with self._reading:
+                    yield
+            except apsw.Error as error:
+                raise _failure(error) from error
 
     async def context(self, project: str, response: str) -> Context:
         """One query; the end of the context stays pinned until ``release``."""
@@ -178,15 +186,35 @@ class SqliteStore:
     def _member(self, value: int | str) -> bytes:
         if isinstance(value, str):
             return value.encode()
-        [(data,)] = self._rows("blob", id=value)
-        return bytes(data)
+        rows = self._rows("blob", id=value)
+        if not rows:
+            raise StoreError(f"the part {value} of a response is not there")
+        return bytes(rows[0][0])
 
     async def events(self, project: str, response: str, after: int) -> list[Event]:
         found: list[Event] = []
-        for first, frames in self._rows("events", project=project, id=response, after=after):
+        for first, frames in self._event_rows(project, response, after):
             for number, data in enumerate(frames.split(SEPARATOR), first):
                 if number > after:
                     found.append(Event(number, _type_of(data), data))
+        return found
+
+    def _event_rows(self, project: str, response: str, after: int) -> list[tuple[int, bytes]]:
+        """The first rows, read one by one until there are enough."""
+        bindings = {"project": project, "id": response, "after": after, "limit": EVENT_BATCHES_MAX}
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        try:
+            with self._read_gate:
+                cursor = self._reading.cursor()
+                for first, frames in cursor.execute(self._queries["events"], bindings):
+                    found.append((first, frames))
+                    size += len(frames)
+                    if size >= EVENT_BYTES_MAX:
+                        break
+                cursor.close()  # ends the reading transaction
+        except apsw.Error as error:
+            raise _failure(error) from error
         return found
 
     async def input_items(self, project: str, response: str, page: Page) -> Listing | None:
@@ -222,43 +250,56 @@ class SqliteStore:
         return [Unfinished(*row) for row in self._rows("unfinished")]
 
     async def ping(self) -> None:
+        """After a write that failed it tries another: without one nobody would learn that there is room again."""
         self._rows("ping")
+        if self._writer.failure is not None:
+            await self._write(operations.Probe())
 
     # --- Writing ---
 
+    async def _write(self, operation: Operation) -> Any:
+        try:
+            return await self._writer.submit(operation)
+        except apsw.Error as error:
+            raise _failure(error) from error
+
     async def save(self, record: Record) -> None:
-        await self._writer.submit(operations.Save(record))
+        await self._write(operations.Save(record))
 
     async def begin(self, record: Record) -> None:
-        await self._writer.submit(operations.Save(record))
+        await self._write(operations.Save(record))
 
     async def append(self, batches: Sequence[Batch]) -> None:
         """Events of runs that are gone are passed over: nobody can read them any more."""
-        await self._writer.submit(operations.Append(batches))
+        await self._write(operations.Append(batches))
 
     async def finish(self, record: Record, last: Batch) -> bool:
-        return bool(await self._writer.submit(operations.Finish(record, last)))
+        return bool(await self._write(operations.Finish(record, last)))
 
     async def delete(self, project: str, response: str) -> bool:
-        return bool(await self._writer.submit(operations.Delete([(project, response)])))
+        return bool(await self._write(operations.Delete([(project, response)])))
 
     async def expire(self, now: int) -> int:
         total = 0
         while expired := self._rows("expired", now=now, limit=EXPIRE_BATCH):
-            total += await self._writer.submit(operations.Delete(expired))
+            total += await self._write(operations.Delete(expired))
         return total
 
     async def journal_begin(self, project: str, response: str, call: ToolCall) -> ToolResult | None:
-        data = await self._writer.submit(operations.JournalBegin(project, response, call))
+        data = await self._write(operations.JournalBegin(project, response, call))
         return None if data is None else ToolResult(*_result.decode(data))
 
     async def journal_complete(self, project: str, response: str, call: ToolCall, result: ToolResult) -> None:
         data = msgspec.json.encode(result)
-        await self._writer.submit(operations.JournalComplete(project, response, call, data))
+        await self._write(operations.JournalComplete(project, response, call, data))
 
     async def close(self) -> None:
         self._writer.close()
         self._open.close()
+
+
+def _failure(error: apsw.Error) -> StoreError:
+    return StoreError(f"{type(error).__name__}: {error}")
 
 
 def _report(released: "asyncio.Future[None]") -> None:

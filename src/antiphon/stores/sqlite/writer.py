@@ -66,7 +66,7 @@ class Writer:
     """Runs ``execute(operations) -> results`` for one group after another.
 
     The gate is closed while rows go, so that nobody takes hold of one that is about to; with ``exclusive`` during
-    every group, because readers share the connection.
+    every group, because readers share the connection.  ``on_rollback`` is told when what was executed is undone.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Writer:
         checkpoints: Checkpoints | None,
         erase_seconds: float,
         exclusive: bool,
+        on_rollback: Callable[[], None] | None = None,
     ) -> None:
         self._connection = connection
         self._execute = execute
@@ -85,6 +86,9 @@ class Writer:
         self._checkpoints = checkpoints
         self._erase_seconds = erase_seconds
         self._exclusive = exclusive
+        self._on_rollback = on_rollback
+        #: Why the last transaction failed, if it was no operation's fault; None once one is committed.
+        self.failure: Exception | None = None
         self._queue: SimpleQueue[Ticket | None] = SimpleQueue()
         # What an earlier process deleted may still stand in the log that it left.
         self._erase_at: float | None = None if checkpoints is None else time.monotonic()
@@ -156,11 +160,14 @@ class Writer:
             try:
                 self._synchronous(any(ticket.operation.durable for ticket in group))
                 self._transact(group)
+                self.failure = None
             except Exception as error:  # noqa: BLE001 - handed to whoever waits, not swallowed
                 if len(group) > 1 and not isinstance(error, _EVERYBODYS):
                     for ticket in group:
                         self._commit([ticket])
                     return
+                if isinstance(error, _EVERYBODYS):
+                    self.failure = error
                 for ticket in group:
                     ticket.failure = error
         if removes and self._erase_at is None:
@@ -172,7 +179,9 @@ class Writer:
         try:
             results = self._execute([ticket.operation for ticket in group])
             execute("COMMIT")
-        except BaseException:
+        except BaseException:  # a COMMIT that fails has undone everything as well
+            if self._on_rollback is not None:
+                self._on_rollback()
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise

@@ -27,4 +27,17 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens_field: Annotated[str, Meta(description="How the upstream calls the limit of output tokens.")] = (
         "max_tokens"
     )
+    openai_parameters: Annotated[
+        bool,
+        Meta(
+            description="`text.verbosity`, `service_tier`, `prompt_cache_key` and `safety_identifier` are passed on; "
+            "for OpenAI and what knows them."
+        ),
+    ] = False
+    fold_system: Annotated[
+        bool,
+        Meta(
+            description="Later system messages join those at the head, for chat templates that refuse them in between."
+        ),
+    ] = False
     extra_body: Annotated[dict[str, Any], Meta(description="Members added to every request body.")] = {}

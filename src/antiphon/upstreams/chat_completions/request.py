@@ -25,7 +25,8 @@ def body_of(asked: ModelRequest, options: Options, *, stream: bool) -> bytes:
     body: dict[str, Any] = {"model": asked.model, "messages": messages(asked, options), "stream": stream}
     if stream:
         body["stream_options"] = {"include_usage": True}
-    body |= {name: value for name, value in _sampling(request, options).items() if value is not None}
+    given = _sampling(request, options) | (_openai_parameters(request) if options.openai_parameters else {})
+    body |= {name: value for name, value in given.items() if value is not None}
     body |= _tools(asked)
     body |= _format(request)
     return encode(body | options.extra_body)
@@ -42,6 +43,16 @@ def _sampling(request: CreateResponse, options: Options) -> dict[str, Any]:
         "top_logprobs": request.top_logprobs if request.wants_logprobs else None,
         "reasoning_effort": request.reasoning.effort if request.reasoning else None,
         "user": request.user,
+    }
+
+
+def _openai_parameters(request: CreateResponse) -> dict[str, Any]:
+    """What other servers may refuse."""
+    return {
+        "verbosity": request.text.verbosity if request.text else None,
+        "service_tier": request.service_tier,
+        "prompt_cache_key": request.prompt_cache_key,
+        "safety_identifier": request.safety_identifier,
     }
 
 
@@ -96,20 +107,22 @@ def messages(asked: ModelRequest, options: Options) -> list[Message]:
     refuse a second."""
     built = _Builder(options)
     if asked.request.instructions:
-        built.messages.append({"role": "system", "content": asked.request.instructions})
+        built.instruct("system", asked.request.instructions)
     for item in asked.items:
         built.add(item)
-    return _merge_head(built.finished())
+    return _merge_head(built.finished(), all_of_them=options.fold_system)
 
 
-def _merge_head(built: list[Message]) -> list[Message]:
-    head = 0
-    while head < len(built) and built[head]["role"] == "system" and isinstance(built[head]["content"], str):
-        head += 1
-    if head < 2:
-        return built
-    text = "\n\n".join(message["content"] for message in built[:head])
-    return [{"role": "system", "content": text}, *built[head:]]
+def _merge_head(built: list[Message], *, all_of_them: bool) -> list[Message]:
+    """Leading system messages as one, or all of them."""
+    head: list[Message] = []
+    rest: list[Message] = []
+    for message in built:
+        leads = message["role"] == "system" and isinstance(message["content"], str) and (all_of_them or not rest)
+        (head if leads else rest).append(message)
+    if not head:
+        return rest
+    return [{"role": "system", "content": "\n\n".join(message["content"] for message in head)}, *rest]
 
 
 class _Builder:
@@ -119,16 +132,36 @@ class _Builder:
         self.messages: list[Message] = []
         self._options = options
         self._images: list[Part] = []
+        self._instructions: set[str | bytes] = set()
+        #: Calls whose outputs are to come, and messages that wait for them: the dialect wants the outputs next.
+        self._open: set[str | None] = set()
+        self._held: list[Item] = []
 
     def add(self, item: ContextItem) -> None:
         handler = _HANDLERS.get(item.view.kind)
-        if handler is not None:
-            if item.view.kind not in ANSWERS:
-                self._show_images()
-            handler(self, item.view)
+        if handler is None:
+            return
+        if self._open and item.view.kind == "message" and not self._goes_on(item.view):
+            self._held.append(item.view)
+            return
+        if item.view.kind not in ANSWERS and not self._open:
+            self._show_images()
+        handler(self, item.view)
+
+    def _goes_on(self, item: Item) -> bool:
+        """It joins the message that has the open calls."""
+        return item.role == "assistant" and bool(self.messages) and self.messages[-1]["role"] == "assistant"
+
+    def _release(self) -> None:
+        if self._held:
+            self._show_images()
+        for item in self._held:
+            self.message(item)
+        self._held = []
 
     def finished(self) -> list[Message]:
         """All messages; one of the assistant has calls or text, if only an empty one."""
+        self._release()
         self._show_images()
         for message in self.messages:
             if message["role"] == "assistant" and message["content"] is None and "tool_calls" not in message:
@@ -141,8 +174,18 @@ class _Builder:
             message = self._assistant()
             message["content"] = _join(message["content"], _plain(content))
             return
-        role = self._options.developer_role if item.role == "developer" else item.role
-        self.messages.append({"role": role, "content": content if isinstance(content, str) else _parts(content)})
+        shown = content if isinstance(content, str) else _parts(content)
+        if item.role == "user":
+            self.messages.append({"role": "user", "content": shown})
+        else:
+            self.instruct(self._options.developer_role if item.role == "developer" else "system", shown)
+
+    def instruct(self, role: str, content: str | list[Message]) -> None:
+        """Instructions once: clients that continue a response send theirs again with every turn."""
+        key = content if isinstance(content, str) else encode(content)
+        if key not in self._instructions:
+            self._instructions.add(key)
+            self.messages.append({"role": role, "content": content})
 
     def reasoning(self, item: Item) -> None:
         if self._options.replay_reasoning:
@@ -161,6 +204,7 @@ class _Builder:
         calls = self._assistant().setdefault("tool_calls", [])
         function = {"name": item.name, "arguments": arguments}
         calls.append({"id": item.call_id, "type": "function", "function": function})
+        self._open.add(item.call_id)
 
     def output(self, item: Item) -> None:
         content = text_of_raw(item.output)
@@ -168,6 +212,9 @@ class _Builder:
         self.messages.append({"role": "tool", "tool_call_id": item.call_id, "content": text})
         if not isinstance(content, str):
             self._images += [part for part in content if part.type == "input_image"]
+        self._open.discard(item.call_id)
+        if not self._open:
+            self._release()
 
     def _show_images(self) -> None:
         """The dialect's tool messages hold text only; pictures follow as the user's, behind all of one turn."""

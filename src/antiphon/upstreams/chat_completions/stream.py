@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from antiphon.engine.ports import Delta, ReasoningDelta, RefusalDelta, Stop, TextDelta, UpstreamError
+from antiphon.protocol.mending import mended
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
 from antiphon.upstreams.chat_completions.calls import Calls
 from antiphon.upstreams.chat_completions.failures import failure_of
-from antiphon.upstreams.chat_completions.mending import mended
 from antiphon.upstreams.chat_completions.thinking import ThinkSplitter
 
 #: One line of a stream at the most.

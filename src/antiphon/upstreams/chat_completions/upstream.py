@@ -70,7 +70,8 @@ class ChatCompletions:
         return next((options for pattern, options in self._options.items() if fnmatchcase(model, pattern)), _DEFAULT)
 
     def capabilities(self, model: str) -> Capabilities:
-        return Capabilities(images=self.options_for(model).images)
+        options = self.options_for(model)
+        return Capabilities(images=options.images, verbosity=options.openai_parameters)
 
     async def run(self, request: ModelRequest, feed: Feed) -> Stop:
         """One model call, again after a passing failure as long as nothing was said."""

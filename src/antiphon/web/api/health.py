@@ -2,7 +2,7 @@
 
 import msgspec
 
-from antiphon.engine.ports import Models, Store
+from antiphon.engine.ports import Models, Store, StoreError
 from antiphon.web.messages import Reply, Request
 
 RETRY = ((b"x-should-retry", b"true"),)
@@ -22,7 +22,7 @@ class Health:
         try:
             await self._store.ping()
             store = "ok"
-        except OSError as error:
+        except StoreError as error:
             store = str(error)
         models = len(await self._models.all())
         usable = store == "ok" and models > 0

@@ -3,7 +3,6 @@
 import msgspec
 
 from antiphon.engine.ports import ModelInfo, Models
-from antiphon.protocol.errors import model_not_found
 from antiphon.web.messages import Reply, Request
 
 
@@ -24,12 +23,14 @@ class ModelList:
         return Reply(msgspec.json.encode({"object": "list", "data": listed}), headers=self._headers)
 
     async def one(self, request: Request) -> Reply:
-        """GET /v1/models/{model}"""
+        """GET /v1/models/{model}: every name that a request may use, also those that the list leaves out."""
         name = request.params["model"]
         for model in await self._models.all():
             if model.id == name:
                 return Reply(msgspec.json.encode(_shape(model)))
-        raise model_not_found(name)
+        known = (await self._models.route(name)).info
+        listed = ModelInfo(name, known.created if known else 0, known.owned_by if known else "antiphon")
+        return Reply(msgspec.json.encode(_shape(listed)))
 
 
 def _shape(model: ModelInfo) -> dict[str, object]:
