@@ -17,13 +17,12 @@ from antiphon.engine.shell import LARGE_BYTES
 from antiphon.protocol.responses import TERMINAL
 from antiphon.stores.postgres.texts import sendable
 from antiphon.stores.queries import Queries
+from antiphon.stores.rows import frames_of
 
 encode = msgspec.json.encode
 
 #: Deeper ancestries are copied into the fork, so that a context stays one short join (design section 3).
 SEGMENTS_MAX = 1000
-#: Stands between the events of a row: the one byte that JSON never holds (RFC 7464 uses it so).
-SEPARATOR = b"\x1e"
 #: Blobs whose bytes need not be sent again, as far as we know; the database asks for those that are gone.
 KNOWN_BLOBS_MAX = 4096
 #: SQLSTATEs of migrations/0002_writing.sql.
@@ -121,7 +120,7 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
 def _frames(batch: Batch) -> tuple[int | None, int | None, bytes]:
     if not batch.events:
         return None, None, b""
-    return batch.events[0].number, batch.events[-1].number, SEPARATOR.join(event.data for event in batch.events)
+    return batch.events[0].number, batch.events[-1].number, frames_of(batch.events)
 
 
 class Groups:

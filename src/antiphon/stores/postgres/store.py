@@ -31,24 +31,25 @@ from antiphon.engine.ports import (
 from antiphon.protocol.errors import ApiError, invalid, previous_not_found
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page
-from antiphon.protocol.responses import Outcome, Shell
+from antiphon.protocol.responses import Shell
 from antiphon.stores.postgres import groups, schema
 from antiphon.stores.postgres.connections import DRIVER_ERRORS, Connections, Settings, persist
 from antiphon.stores.postgres.lanes import Lane, Operation
 from antiphon.stores.postgres.texts import received, sendable
 from antiphon.stores.queries import Queries
+from antiphon.stores.rows import (
+    EXPIRE_BATCH,
+    check_continuable,
+    decode_large,
+    decode_outcome,
+    events_of,
+    result_of,
+)
 
 logger = logging.getLogger("antiphon.stores")
 
-#: Responses removed by one transaction of the expiry.
-EXPIRE_BATCH = 200
 #: How long a context stays pinned that nobody renews, because its process is gone.
 PIN_SECONDS = 300.0
-_CONTINUABLE = ("completed", "incomplete")
-
-_outcome = msgspec.json.Decoder(Outcome)
-_large = msgspec.json.Decoder(dict[str, int | str])
-_result = msgspec.json.Decoder(tuple[dict[str, Any], str, bool])
 
 
 class PostgresStore:
@@ -122,8 +123,7 @@ class PostgresStore:
         if not rows:
             raise previous_not_found(response)
         thread, upto, status, _, _ = rows[0]
-        if status not in _CONTINUABLE:
-            raise _cannot_continue(response, status)
+        check_continuable(response, status)
         parent = Parent(thread, upto)
         self._pins[parent].append(pin)
         if self._renewing is None:
@@ -167,19 +167,15 @@ class PostgresStore:
         created, background, streamed, outcome, small, large, request, output, blobs = rows[0]
         members = {
             name: value.encode() if isinstance(value, str) else blobs[value]
-            for name, value in _large.decode(large).items()
+            for name, value in decode_large(large).items()
         }
         shell = Shell(response, created, background, small, members)
-        return Stored(shell, _outcome.decode(outcome), output, request, streamed)
+        return Stored(shell, decode_outcome(outcome), output, request, streamed)
 
     async def events(self, project: str, response: str, after: int) -> list[Event]:
-        found: list[Event] = []
         names = (sendable(project), sendable(response))
-        for first, frames in await self._rows("events", *names, after, EVENT_BYTES_MAX, EVENT_BATCHES_MAX):
-            for number, data in enumerate(frames.split(groups.SEPARATOR), first):
-                if number > after:
-                    found.append(Event(number, _type_of(data), data))
-        return found
+        rows = await self._rows("events", *names, after, EVENT_BYTES_MAX, EVENT_BATCHES_MAX)
+        return [event for first, frames in rows for event in events_of(first, frames, after)]
 
     async def input_items(self, project: str, response: str, page: Page) -> Listing | None:
         ascending = page.order == "asc"
@@ -237,8 +233,7 @@ class PostgresStore:
         return bool(await self._write(self._writer, groups.Finish(record, last)))
 
     async def journal_begin(self, project: str, response: str, call: ToolCall) -> ToolResult | None:
-        data = await self._write(self._writer, groups.BeginCall(project, response, call))
-        return None if data is None else ToolResult(*_result.decode(data))
+        return result_of(await self._write(self._writer, groups.BeginCall(project, response, call)))
 
     async def journal_complete(self, project: str, response: str, call: ToolCall, result: ToolResult) -> None:
         data = msgspec.json.encode(result)
@@ -269,19 +264,3 @@ class PostgresStore:
 
 def _failure(error: Exception) -> StoreError:
     return StoreError(f"{type(error).__name__}: {error}")
-
-
-def _cannot_continue(response: str, status: str) -> Exception:
-    if status in ("queued", "in_progress"):
-        text = f"Previous response with id '{response}' is still {status}; wait until it is completed."
-    else:
-        text = (
-            f"Previous response with id '{response}' cannot be continued because its status is '{status}'. "
-            "Continue from the response before it."
-        )
-    return invalid(text, "previous_response_id", "invalid_value")
-
-
-def _type_of(data: bytes) -> str:
-    """Every event begins with its type (``protocol.events``)."""
-    return data[9 : data.index(b'"', 9)].decode()

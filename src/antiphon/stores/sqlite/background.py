@@ -10,13 +10,11 @@ import msgspec
 
 from antiphon.engine.ports import Batch
 from antiphon.protocol.responses import TERMINAL
+from antiphon.stores.rows import frames_of
 from antiphon.stores.sqlite.operations import Append, Finish, JournalBegin, JournalComplete
 from antiphon.stores.sqlite.statements import Row, Statements
 
 encode = msgspec.json.encode
-
-#: Stands between the events of a row: the one byte that JSON never holds (RFC 7464 uses it so).
-SEPARATOR = b"\x1e"
 
 
 class _Run(NamedTuple):
@@ -92,7 +90,7 @@ def _name(batch: Batch) -> tuple[str, str]:
 
 def _row(run: _Run, batch: Batch) -> Row:
     events = batch.events
-    return run.row, events[0].number, events[-1].number, SEPARATOR.join([event.data for event in events])
+    return run.row, events[0].number, events[-1].number, frames_of(events)
 
 
 def _end(run: _Run, operation: Finish) -> Row:

@@ -6,14 +6,11 @@ Runs on the writer's thread, inside its transaction.  Rules: design section 3 ("
 from collections import Counter
 from collections.abc import Sequence
 
-import msgspec
-
+from antiphon.stores.rows import decode_large
 from antiphon.stores.sqlite.operations import Delete, Release
 from antiphon.stores.sqlite.pins import Pins
 from antiphon.stores.sqlite.saving import Blobs
 from antiphon.stores.sqlite.statements import Statements
-
-_large = msgspec.json.Decoder(dict[str, int | str])
 
 
 class Removing:
@@ -31,7 +28,7 @@ class Removing:
         threads = {thread for _, thread, _ in found.values()}
         if found:
             self._delete([row for row, _, _ in found.values()])
-            members = [_large.decode(large).values() for _, _, large in found.values()]
+            members = [decode_large(large).values() for _, _, large in found.values()]
             self._blobs.drop(Counter(value for values in members for value in values if isinstance(value, int)))
         self.trim(threads | {operation.thread for operation in operations if isinstance(operation, Release)})
         return [

@@ -33,10 +33,17 @@ from antiphon.engine.ports import (
 from antiphon.protocol.errors import invalid, previous_not_found
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page
-from antiphon.protocol.responses import Outcome, Shell
+from antiphon.protocol.responses import Shell
 from antiphon.stores.queries import Queries
+from antiphon.stores.rows import (
+    EXPIRE_BATCH,
+    check_continuable,
+    decode_large,
+    decode_outcome,
+    events_of,
+    result_of,
+)
 from antiphon.stores.sqlite import database, operations
-from antiphon.stores.sqlite.background import SEPARATOR
 from antiphon.stores.sqlite.checkpoints import Checkpoints
 from antiphon.stores.sqlite.groups import Groups
 from antiphon.stores.sqlite.pins import Pins
@@ -46,16 +53,10 @@ from antiphon.stores.sqlite.writer import ERASE_SECONDS, Operation, Writer
 
 logger = logging.getLogger("antiphon.stores")
 
-#: Responses removed by one transaction of the expiry.
-EXPIRE_BATCH = 200
-_CONTINUABLE = ("completed", "incomplete")
 _FOREVER = 2**62
 
 _position = itemgetter(0)
 _end = msgspec.json.Decoder(tuple[int, int, str])
-_outcome = msgspec.json.Decoder(Outcome)
-_large = msgspec.json.Decoder(dict[str, int | str])
-_result = msgspec.json.Decoder(tuple[dict[str, Any], str, bool])
 
 
 class SqliteStore:
@@ -161,8 +162,7 @@ class SqliteStore:
                 raise previous_not_found(response)
             rows.sort(key=_position)  # in order already, but the query does not promise it
             thread, upto, status = _end.decode(rows[0][1])
-            if status not in _CONTINUABLE:
-                raise _cannot_continue(response, status)
+            check_continuable(response, status)
             parent = Parent(thread, upto)
             self._pins.add(parent)
         return Context(parent, [body for _, body in rows[1:]])
@@ -178,10 +178,10 @@ class SqliteStore:
             if not rows:
                 return None
             thread, middle, upto, created, background, streamed, outcome, small, large, request = rows[0]
-            members = {name: self._member(value) for name, value in _large.decode(large).items()}
+            members = {name: self._member(value) for name, value in decode_large(large).items()}
             output = self._rows("output", project=project, thread=thread, middle=middle, upto=upto)
         shell = Shell(response, created, bool(background), small, members)
-        return Stored(shell, _outcome.decode(outcome), [body for (body,) in output], request, bool(streamed))
+        return Stored(shell, decode_outcome(outcome), [body for (body,) in output], request, bool(streamed))
 
     def _member(self, value: int | str) -> bytes:
         if isinstance(value, str):
@@ -192,12 +192,8 @@ class SqliteStore:
         return bytes(rows[0][0])
 
     async def events(self, project: str, response: str, after: int) -> list[Event]:
-        found: list[Event] = []
-        for first, frames in self._event_rows(project, response, after):
-            for number, data in enumerate(frames.split(SEPARATOR), first):
-                if number > after:
-                    found.append(Event(number, _type_of(data), data))
-        return found
+        rows = self._event_rows(project, response, after)
+        return [event for first, frames in rows for event in events_of(first, frames, after)]
 
     def _event_rows(self, project: str, response: str, after: int) -> list[tuple[int, bytes]]:
         """The first rows, read one by one until there are enough."""
@@ -286,8 +282,7 @@ class SqliteStore:
         return total
 
     async def journal_begin(self, project: str, response: str, call: ToolCall) -> ToolResult | None:
-        data = await self._write(operations.JournalBegin(project, response, call))
-        return None if data is None else ToolResult(*_result.decode(data))
+        return result_of(await self._write(operations.JournalBegin(project, response, call)))
 
     async def journal_complete(self, project: str, response: str, call: ToolCall, result: ToolResult) -> None:
         data = msgspec.json.encode(result)
@@ -306,19 +301,3 @@ def _report(released: "asyncio.Future[None]") -> None:
     """Nobody waits for a release; what it could not remove, the next start does."""
     if not released.cancelled() and released.exception() is not None:
         logger.error("a thread could not be trimmed", exc_info=released.exception())
-
-
-def _cannot_continue(response: str, status: str) -> Exception:
-    if status in ("queued", "in_progress"):
-        text = f"Previous response with id '{response}' is still {status}; wait until it is completed."
-    else:
-        text = (
-            f"Previous response with id '{response}' cannot be continued because its status is '{status}'. "
-            "Continue from the response before it."
-        )
-    return invalid(text, "previous_response_id", "invalid_value")
-
-
-def _type_of(data: bytes) -> str:
-    """Every event begins with its type (``protocol.events``)."""
-    return data[9 : data.index(b'"', 9)].decode()
