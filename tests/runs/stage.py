@@ -16,6 +16,7 @@ from antiphon.clock import SystemClock
 from antiphon.engine.ports import ModelInfo, ModelRequest, Route, StoredItem, Tool
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.events import Event
+from antiphon.protocol.items import text_of_raw
 from antiphon.protocol.requests import Page, read_create
 from antiphon.protocol.responses import Usage
 from antiphon.runs.log import LiveLog
@@ -198,3 +199,12 @@ async def failure_of(waiting: Any) -> ApiError:
 
 def told(input_tokens: int, output_tokens: int) -> Usage:
     return Usage(input_tokens, output_tokens=output_tokens, total_tokens=input_tokens + output_tokens)
+
+
+def texts(asked: ModelRequest) -> list[str]:
+    """What the messages say that the model sees."""
+    contents = [text_of_raw(item.view.content) for item in asked.items if item.view.kind == "message"]
+    return [part.text or "" for content in contents if not isinstance(content, str) for part in content]
+
+
+Make = Callable[..., Stage]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.runs.stage import Follower, Stage, checked, failure_of, id_of, types_of, within
+from tests.runs.stage import Follower, Make, Stage, checked, failure_of, id_of, types_of, within
 from tests.specification.conformance import check_response
 
 from antiphon.engine.ports import Batch, CallDelta, Record, StoreError, TextDelta, UpstreamError
@@ -17,22 +17,6 @@ from antiphon.runs.log import BATCH_BYTES_MAX, EVENTS_MAX, DurableLog, Flusher
 from antiphon.runs.running import Run
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.upstreams.scripted import Script
-
-Make = Callable[..., Stage]
-
-
-@pytest.fixture
-async def stage() -> AsyncIterator[Make]:
-    """Makes stages, and closes them."""
-    made: list[Stage] = []
-
-    def make(*scripts: Script, **options: Any) -> Stage:
-        made.append(Stage(*scripts, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        await one.close()
 
 
 class GatedStore(SqliteStore):
