@@ -1,6 +1,9 @@
 """The command line: a wrong setting stops the start with one sentence; the announcement says how to call."""
 
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +94,19 @@ def test_the_announcement() -> None:
         "Ready on http://127.0.0.1:8600/v1",
     ):
         assert part in told
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_whose_log_nobody_reads_any_more_stops_all_the_same(asked: signal.Signals) -> None:
+    command = [sys.executable, "-c", "from antiphon.cli import main; main()", "serve"]
+    settings = ["--port", "0", "--database", ":memory:", "--no-demo-model"]
+    server = subprocess.Popen([*command, *settings], stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        assert any(line.startswith("Ready on ") for line in server.stderr)
+        server.stderr.close()
+        server.send_signal(asked)
+        server.wait(timeout=30)
+    finally:
+        server.kill()
+        server.wait()

@@ -1,5 +1,6 @@
 """The command line.  Each command calls ``assemble`` and prints."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -106,9 +107,12 @@ class _Announced(uvicorn.Server):
             await self._announce()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        if not self.should_exit:
-            click.echo(f"Stopping; open streams may go on for {self._server.config.shutdown_seconds:g} s", err=True)
+        first = not self.should_exit
         super().handle_exit(sig, frame)
+        if first:
+            # Whoever read the log may be gone; that must not keep the server from stopping.
+            with contextlib.suppress(OSError):
+                click.echo(f"Stopping; open streams may go on for {self._server.config.shutdown_seconds:g} s", err=True)
 
     async def _announce(self) -> None:
         catalog, config = self._server.catalog, self._server.config
