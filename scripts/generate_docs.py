@@ -6,12 +6,13 @@ A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->`
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from antiphon.config import UpstreamConfig, default_of, describe, fields, option
-from antiphon.upstreams.chat_completions import Options
+from antiphon.upstreams import chat_completions, messages, responses
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md",)
@@ -34,12 +35,12 @@ def upstream_settings() -> str:
     return "\n".join(rows)
 
 
-def model_options() -> str:
-    """The options of a model behind chat completions."""
+def model_options(kind: type[msgspec.Struct]) -> str:
+    """The options of a model behind one dialect."""
     rows = ["| option | default | meaning |", "| --- | --- | --- |"]
     rows += [
         f"| `{field.name}` | {_shown(default_of(field))} | {describe(field)} |"
-        for field in msgspec.structs.fields(Options)
+        for field in msgspec.structs.fields(kind)
     ]
     return "\n".join(rows)
 
@@ -53,7 +54,9 @@ def _shown(value: object) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "upstream settings": upstream_settings,
-    "model options": model_options,
+    "model options": partial(model_options, chat_completions.Options),
+    "responses options": partial(model_options, responses.Options),
+    "messages options": partial(model_options, messages.Options),
 }
 
 

@@ -30,6 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": set(),
     "config": set(),
     "documents": set(),
+    "sealing": set(),
+    "prompts": {"protocol"},
     "fetching": {"addresses"},
     "attachments": {"protocol", "documents", "fetching"},
     "announce": {"__init__"},
@@ -43,8 +45,11 @@ HOMES = {
     "apsw": ("stores/sqlite/",),
     "asyncpg": ("stores/postgres/",),
     "click": ("cli.py",),
+    "cryptography": ("sealing.py",),
     "docx": ("documents/",),
     "httptools": ("upstreams/http.py",),
+    "jsonschema_rs": ("engine/contracts.py",),
+    "llguidance": ("engine/grammars.py",),
     "platformdirs": ("config.py",),
     "pypdfium2": ("documents/",),
     "uvicorn": ("cli.py", "web/transport.py"),
@@ -52,11 +57,12 @@ HOMES = {
     "xllamacpp": ("upstreams/embedded/",),
 }
 
-#: Modules that catch everything: the two boundaries, of which recovery is a part (it settles runs whose tasks are
-#: gone), and writers that hand a failure to whoever waits for the write.
+#: Modules that catch everything: the two boundaries, of which the feed and the takeover are parts (they are a run's
+#: task before it runs and while an upstream reads), and writers that hand a failure to whoever waits for the write.
 CATCHERS = {
-    "runs/running.py",
-    "runs/recovery.py",
+    "runs/execution.py",
+    "runs/run.py",
+    "runs/takeover.py",
     "web/app.py",
     "stores/sqlite/writer.py",
     "stores/postgres/lanes.py",

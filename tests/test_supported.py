@@ -44,6 +44,7 @@ EXAMPLES: dict[str, Any] = {
     "user": "someone",
     "safety_identifier": "someone",
     "prompt_cache_key": "key",
+    "prompt": {"id": "pmpt_1"},
     "prompt_cache_retention": "24h",
     "conversation": "conv_x",
 }

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,12 +14,17 @@ import msgspec
 from antiphon.attachments import FetchedAttachments
 from antiphon.clock import SystemClock
 from antiphon.config import Config, ConfigError, UpstreamConfig
-from antiphon.engine.ports import Store, Tool
+from antiphon.coordinators.local import LocalCoordinator
+from antiphon.engine.ports import Store, Tool, Upstream
 from antiphon.engine.turns import Limits
 from antiphon.fetching import Fetcher
-from antiphon.runs import recovery, running
+from antiphon.prompts import Prompts
+from antiphon.runs import recovery, settings
+from antiphon.runs.running import Runs
+from antiphon.sealing import sealer_of
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.tools import hosted_tools
+from antiphon.upstreams import messages, responses
 from antiphon.upstreams.catalog import Catalog, Entry
 from antiphon.upstreams.chat_completions import ChatCompletions, Options
 from antiphon.upstreams.embedded import naming, sizing
@@ -26,13 +32,17 @@ from antiphon.upstreams.embedded.upstream import Embedded
 from antiphon.upstreams.http import Timeouts
 from antiphon.upstreams.scripted import ScriptedUpstream
 from antiphon.web.access import Access, Key, is_loopback
+from antiphon.web.api.conversations import Conversations
 from antiphon.web.api.health import Health
+from antiphon.web.api.input_tokens import InputTokens
 from antiphon.web.api.models import ModelList
 from antiphon.web.api.responses import Responses
 from antiphon.web.app import App, Route
 from antiphon.web.settings import WebSettings
 
-S = TypeVar("S", running.Settings, WebSettings, sizing.Settings)
+S = TypeVar("S", settings.Settings, WebSettings, sizing.Settings)
+
+Spoken = TypeVar("Spoken", Options, responses.Options, messages.Options)
 
 #: The bundled model.
 DEMO_MODEL = "antiphon-demo"
@@ -40,9 +50,18 @@ EMBEDDED = "embedded"
 
 
 class Server:
-    """Everything of one process, put together."""
+    """Everything of one process, put together.
 
-    def __init__(self, config: Config, *, tools: Mapping[str, Tool] | None = None) -> None:
+    ``tools`` take the place of those that are shipped, and what ``wrap_store`` makes of the store that of the store.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        tools: Mapping[str, Tool] | None = None,
+        wrap_store: Callable[[Store], Store] | None = None,
+    ) -> None:
         _check_exposure(config)
         self.config = config
         self.clock = SystemClock()
@@ -50,7 +69,9 @@ class Server:
         #: The model that every unknown name means because it is the only one; None: the operator decided.
         self.catch_all = _only_model(config)
         self.catalog = _catalog(config, self.clock, self.instance, self.catch_all)
-        self.store, self._open_store = _store(config)
+        store, self._open_store = _store(config)
+        self.store = store if wrap_store is None else wrap_store(store)
+        self.coordinator = LocalCoordinator(self.clock)
         self.fetcher = Fetcher(
             allowed_hosts=config.fetch_allowed_hosts,
             ports=config.fetch_ports,
@@ -59,9 +80,19 @@ class Server:
         )
         attachments = FetchedAttachments(self.fetcher, config.document_max_chars, config.fetch_cache_bytes)
         hosted = hosted_tools(self.clock, scripted=config.scripted_tools) if tools is None else tools
-        self.runs = running.Runs(
-            self.store, self.catalog, hosted, attachments, self.clock, _pick(config, running.Settings)
+        self.runs = Runs(
+            self.store,
+            self.catalog,
+            hosted,
+            attachments,
+            self.clock,
+            self.coordinator,
+            _pick(config, settings.Settings),
         )
+        self.prompts = Prompts(
+            Path(config.prompts_folder) if config.prompts_folder else None, rendered_max_bytes=config.body_max_bytes
+        )
+        self.responses = Responses(self.runs, self.store, _pick(config, WebSettings), self.prompts)
         self.app = self._app()
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -77,16 +108,26 @@ class Server:
 
     def _routes(self) -> list[Route]:
         """Every endpoint, in one place."""
-        responses = Responses(self.runs, self.store, _pick(self.config, WebSettings))
+        tokens = InputTokens(self.runs, self.config.body_max_bytes, self.prompts)
+        conversations = Conversations(self.store, self.clock, self.config.body_max_bytes)
         models = ModelList(self.catalog, self.instance)
         health = Health(self.store, self.catalog)
         return [
-            Route("POST", "/v1/responses", responses.create),
-            Route("GET", "/v1/responses", responses.upgrade),
-            Route("GET", "/v1/responses/{response_id}", responses.retrieve),
-            Route("DELETE", "/v1/responses/{response_id}", responses.delete),
-            Route("POST", "/v1/responses/{response_id}/cancel", responses.cancel),
-            Route("GET", "/v1/responses/{response_id}/input_items", responses.input_items),
+            Route("POST", "/v1/responses", self.responses.create),
+            Route("POST", "/v1/responses/input_tokens", tokens.count),
+            Route("GET", "/v1/responses", self.responses.upgrade),
+            Route("GET", "/v1/responses/{response_id}", self.responses.retrieve),
+            Route("DELETE", "/v1/responses/{response_id}", self.responses.delete),
+            Route("POST", "/v1/responses/{response_id}/cancel", self.responses.cancel),
+            Route("GET", "/v1/responses/{response_id}/input_items", self.responses.input_items),
+            Route("POST", "/v1/conversations", conversations.create),
+            Route("GET", "/v1/conversations/{conversation_id}", conversations.retrieve),
+            Route("POST", "/v1/conversations/{conversation_id}", conversations.update),
+            Route("DELETE", "/v1/conversations/{conversation_id}", conversations.delete),
+            Route("POST", "/v1/conversations/{conversation_id}/items", conversations.add),
+            Route("GET", "/v1/conversations/{conversation_id}/items", conversations.items),
+            Route("GET", "/v1/conversations/{conversation_id}/items/{item_id}", conversations.item),
+            Route("DELETE", "/v1/conversations/{conversation_id}/items/{item_id}", conversations.remove),
             Route("GET", "/v1/models", models.all),
             Route("GET", "/v1/models/{model:path}", models.one),
             Route("GET", "/health", health.live, open=True),
@@ -94,12 +135,16 @@ class Server:
         ]
 
     async def start(self) -> None:
-        """Opens the store, settles what an earlier process left, then begins to sweep."""
-        config = self.config
+        """Opens the store, takes up what an earlier process left, then begins to sweep."""
         await self._open_store()
-        keep_seconds = config.response_days * 86400 or 2**40
-        await recovery.recover(self.store, self.clock, keep_seconds, config.unstored_seconds)
-        sweeping = recovery.sweep(self.store, self.clock, config.expire_every_seconds)
+        self.prompts.check()
+        self.sealer = await sealer_of(self.config.encryption_keys, self.store)
+        self.responses.obfuscation_key = self.sealer.derive("obfuscation")
+        if await self.store.unfinished():
+            await self.catalog.refresh()  # what the models can do decides how a run goes on
+        await recovery.recover(self.store, self.coordinator)
+        await self.runs.start()
+        sweeping = recovery.sweep(self.store, self.clock, self.config.expire_every_seconds)
         self._sweeper = asyncio.get_running_loop().create_task(sweeping)
 
     async def stop(self) -> None:
@@ -118,7 +163,9 @@ def _pick(config: Config, kind: type[S]) -> S:
     names = [field.name for field in msgspec.structs.fields(kind)]
     values: dict[str, Any] = {name: getattr(config, name) for name in names if hasattr(config, name)}
     if "limits" in names:
-        values["limits"] = Limits(config.model_calls_max, config.tool_seconds, config.attachments_max)
+        values["limits"] = Limits(
+            config.model_calls_max, config.tool_seconds, config.attachments_max, config.repeat_interrupted_calls
+        )
     return kind(**values)
 
 
@@ -217,13 +264,22 @@ def _entry(upstream: UpstreamConfig, config: Config, clock: SystemClock, instanc
         raise ConfigError(f"upstreams: {upstream.label} is this server itself; it cannot be its own upstream.")
     timeouts = Timeouts(config.connect_seconds, config.first_byte_seconds, config.idle_seconds)
     try:
-        chat = ChatCompletions(
+        made = _spoken_to(upstream)(
             upstream.url, clock, name=upstream.label, key=upstream.key, timeouts=timeouts, retries=config.retries,
-            options=_options(upstream), instance=instance, ca_file=upstream.ca_file,
+            instance=instance, ca_file=upstream.ca_file,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(f"upstreams: {error}.") from None
-    return Entry(upstream.label, chat, upstream.models)
+    return Entry(upstream.label, made, upstream.models)
+
+
+def _spoken_to(upstream: UpstreamConfig) -> Callable[..., Upstream]:
+    """What speaks the upstream's dialect, with the options of its models."""
+    if upstream.dialect == "responses":
+        return partial(responses.Responses, options=_options(upstream, responses.Options))
+    if upstream.dialect == "messages":
+        return partial(messages.Messages, options=_options(upstream, messages.Options))
+    return partial(ChatCompletions, options=_options(upstream, Options))
 
 
 def _is_itself(url: str, config: Config) -> bool:
@@ -235,8 +291,8 @@ def _is_itself(url: str, config: Config) -> bool:
     return at_own_port and is_loopback(parts.hostname or "") and is_loopback(config.host)
 
 
-def _options(upstream: UpstreamConfig) -> dict[str, Options]:
+def _options(upstream: UpstreamConfig, kind: type[Spoken]) -> dict[str, Spoken]:
     try:
-        return {pattern: msgspec.convert(options, Options) for pattern, options in upstream.options.items()}
+        return {pattern: msgspec.convert(options, kind) for pattern, options in upstream.options.items()}
     except msgspec.ValidationError as error:
         raise ConfigError(f"upstreams: options of {upstream.label}: {error}.") from None

@@ -26,8 +26,9 @@ class UpstreamConfig(msgspec.Struct, forbid_unknown_fields=True):
     dialect: Annotated[
         str,
         Meta(
-            pattern="^(chat_completions|scripted)$",
-            description="How it is spoken to: `chat_completions`; `scripted` is a fake that echoes, without a URL.",
+            pattern="^(chat_completions|responses|messages|scripted)$",
+            description="How it is spoken to: `chat_completions`, `responses` (a Responses server), `messages` "
+            "(Anthropic), or `scripted`, a fake that echoes, without a URL.",
         ),
     ] = "chat_completions"
     key: Annotated[str | None, Meta(description="Its API key; better name a variable with `key_env`.")] = None
@@ -107,7 +108,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     document_max_chars: Annotated[int, Meta(ge=1, description="Most text taken from one file.")] = 1_000_000
     body_max_bytes: Annotated[int, Meta(ge=1024, description="Largest request body.")] = 64 << 20
     run_buffer_bytes: Annotated[
-        int, Meta(ge=4096, description="Most bytes unsent to one client before its upstream is paused.")
+        int,
+        Meta(ge=4096, description="Most bytes unsent to one client, or not yet stored, before the upstream is paused."),
     ] = 1 << 20
     client_stall_seconds: Annotated[float, Meta(gt=0, description="How long such a client may not read at all.")] = 60.0
     keepalive_seconds: Annotated[float, Meta(gt=0, description="Quiet time of a stream before a keep-alive.")] = 15.0
@@ -118,10 +120,28 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     unstored_seconds: Annotated[
         int, Meta(ge=0, description="How long a background response with `store: false` can be fetched.")
     ] = 600
-    expire_every_seconds: Annotated[float, Meta(gt=0, description="How often expired responses are removed.")] = 60.0
+    expire_every_seconds: Annotated[
+        float, Meta(gt=0, description="How often expired responses are removed and logs packed.")
+    ] = 60.0
     background_unstored: Annotated[
         str, Meta(pattern="^(accept|refuse)$", description="`background` with `store: false`: `accept` or `refuse`.")
     ] = "accept"
+    repeat_interrupted_calls: Annotated[
+        bool, Meta(description="After a crash, make an interrupted hosted call again even if it has effects.")
+    ] = False
+    encryption_keys: Annotated[
+        list[str],
+        Meta(
+            description="Keys that seal encrypted content, at least 32 characters each: the first seals, all open; "
+            "none: one is made and kept in the database."
+        ),
+    ] = msgspec.field(default_factory=list)
+    obfuscation_default: Annotated[
+        bool, Meta(description="Pad the deltas of streams whose clients do not say whether they want it.")
+    ] = False
+    prompts_folder: Annotated[
+        str | None, Meta(description="Folder of prompt templates, `ID.json` or `ID/VERSION.json`.")
+    ] = None
     strict_tools: Annotated[bool, Meta(description="Refuse requests with any tool that cannot be run here.")] = False
     scripted_tools: Annotated[
         bool, Meta(description="Offer the fake hosted tool `antiphon:scripted`, for tests of clients.")

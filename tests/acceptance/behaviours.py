@@ -190,9 +190,12 @@ def filtered(asked: Asked) -> Iterator[Step]:
 
 
 def gated(asked: Asked) -> Iterator[Step]:
-    """Says two words, waits at the gate that the user names (`gate NAME`), and says the rest."""
-    yield from words("Once upon")
-    yield Wait(asked.said.split()[-1])
+    """Says two words, waits at the gate that the user names (`gate NAME`), and says the rest; so it does when asked to
+    go on with what was cut.
+    """
+    if "cut off" not in asked.said:
+        yield from words("Once upon")
+        yield Wait(asked.said.split()[-1])
     yield from words(" a time.")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -97,16 +98,29 @@ def check_reply(request: web.Request, answer: aiohttp.ClientResponse, body: byte
 
 
 def _check_of(method: str, path: str) -> Callable[[Any], None]:
+    if path.startswith("/v1/conversations"):
+        return _check_of_conversations(method, path)
     if method == "DELETE":
         return conformance.check_deleted
     if path.endswith("/input_items"):
         return conformance.check_item_list
+    if path == "/v1/responses/input_tokens":
+        return partial(conformance.check_openai, "TokenCountsResource")
     if path == "/v1/models":
         return conformance.check_model_list
     if path.startswith("/v1/models/"):
         return conformance.check_model
     assert path.startswith("/v1/responses"), f"no check for {method} {path}"
     return conformance.check_response
+
+
+def _check_of_conversations(method: str, path: str) -> Callable[[Any], None]:
+    below = path.removeprefix("/v1/conversations").split("/")[2:]
+    if below == ["items"]:
+        return partial(conformance.check_item_list, conversation=True)
+    if below and method == "GET":
+        return conformance.check_item
+    return conformance.check_deleted if method == "DELETE" and not below else conformance.check_conversation
 
 
 def check_frames(body: bytes, *, whole: bool) -> None:

@@ -86,3 +86,35 @@ test("the helper follows a response by its id", async () => {
   assert.deepEqual(numbers, events.map((event) => event.sequence_number).slice(5));
   assert.equal((await stream.finalResponse()).output_text, "Once upon a time.");
 });
+
+test("a conversation is made, talked in, paged through and deleted", async () => {
+  const conversation = await openai.conversations.create({
+    metadata: { topic: "demo" },
+    items: [{ role: "user", content: "My name is Alice." }],
+  });
+  const response = await openai.responses.create({
+    model: "memory",
+    input: "Who am I?",
+    conversation: conversation.id,
+  });
+  assert.equal(response.output_text, "Your name is Alice.");
+  assert.deepEqual(response.conversation, { id: conversation.id });
+
+  const items = await collect(openai.conversations.items.list(conversation.id, { limit: 1, order: "asc" }));
+  const said = ["My name is Alice.", "Who am I?", "Your name is Alice."];
+  assert.deepEqual(items.map((item) => item.content[0].text), said);
+
+  const added = await openai.conversations.items.create(conversation.id, {
+    items: [{ role: "user", content: "More." }],
+  });
+  const kept = await openai.conversations.items.delete(added.data[0].id, { conversation_id: conversation.id });
+  assert.deepEqual(kept.metadata, { topic: "demo" });
+  await assert.rejects(
+    openai.conversations.items.retrieve(added.data[0].id, { conversation_id: conversation.id }),
+    OpenAI.NotFoundError,
+  );
+  const changed = await openai.conversations.update(conversation.id, { metadata: {} });
+  assert.deepEqual(changed.metadata, {});
+  assert.equal((await openai.conversations.delete(conversation.id)).deleted, true);
+  await assert.rejects(openai.conversations.retrieve(conversation.id), OpenAI.NotFoundError);
+});

@@ -74,3 +74,62 @@ test("parse reads the arguments of calls by their zod schema", async () => {
 
   assert.deepEqual(response.output[0].parsed_arguments, { thing: "pizza", count: 0.5 });
 });
+
+// --- Custom tools, namespaces, tool searches: the helper throws on any event that it does not know ---
+
+const patch = { type: "custom", name: "apply_patch", description: "Edits files." };
+const crm = {
+  type: "namespace",
+  name: "crm",
+  description: "Customers.",
+  tools: [
+    {
+      type: "function",
+      name: "find",
+      description: "Finds a customer.",
+      defer_loading: true,
+      parameters: { type: "object", properties: { name: { type: "string" } } },
+    },
+  ],
+};
+
+test("a custom call streams and is continued by reference", async () => {
+  let input = "";
+  const called = await openai.responses
+    .stream({ model: "caller", input: "apply_patch with hello", tools: [patch] })
+    .on("response.custom_tool_call_input.delta", (event) => {
+      input += event.delta;
+    })
+    .finalResponse();
+  const [call] = called.output;
+  assert.deepEqual([call.type, call.name, call.input, input], ["custom_tool_call", "apply_patch", "hello", "hello"]);
+
+  const answered = await openai.responses
+    .stream({
+      model: "caller",
+      previous_response_id: called.id,
+      input: [{ type: "custom_tool_call_output", call_id: call.call_id, output: "patched" }],
+      tools: [patch],
+    })
+    .finalResponse();
+
+  assert.equal(answered.output_text, "The tools said: patched");
+});
+
+test("a search of the server and a call in a namespace stream", async () => {
+  const searching = [{ type: "tool_search" }, crm];
+  const found = await openai.responses
+    .stream({ model: "caller", input: "tool_search with javascript: find", tools: searching })
+    .finalResponse();
+  assert.deepEqual(
+    found.output.map((item) => item.type),
+    ["tool_search_call", "tool_search_output", "message"],
+  );
+  assert.deepEqual(found.output[1].tools, [crm]);
+
+  const called = await openai.responses
+    .stream({ model: "caller", previous_response_id: found.id, input: "crm__find Ada", tools: searching })
+    .finalResponse();
+
+  assert.deepEqual([called.output[0].namespace, called.output[0].name], ["crm", "find"]);
+});

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tests.engine.playbook import CountingClock, check_lawful, check_stored
 
 from antiphon.engine import shell, toolbox
-from antiphon.engine.context import view
+from antiphon.engine.context import configured, view
+from antiphon.engine.deltas import CallDelta, Delta, TextDelta
 from antiphon.engine.draft import Draft
-from antiphon.engine.ports import (
-    CallDelta,
-    ContextItem,
-    Delta,
-    ModelRequest,
-    Route,
-    TextDelta,
-    Tool,
-    ToolCall,
-    ToolResult,
-)
+from antiphon.engine.holding import Holding
+from antiphon.engine.ports import Capabilities, ContextItem, ModelRequest, Noted, Route, Tool, ToolCall, ToolResult
+from antiphon.engine.recalling import recall
 from antiphon.engine.turns import Limits, Plan, Turns
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import read_create
@@ -35,13 +28,16 @@ Json = dict[str, Any]
 class Notes:
     """A journal in memory: calls begun, and the results of those completed, by the id of their item."""
 
-    def __init__(self, completed: Mapping[str, ToolResult] | None = None) -> None:
-        self.completed = dict(completed or {})
-        self.begun: list[str] = []
+    def __init__(self) -> None:
+        self.completed: dict[str, ToolResult] = {}
+        self.begun: list[ToolCall] = []
 
-    async def begin(self, call: ToolCall) -> ToolResult | None:
-        self.begun.append(call.item_id)
-        return self.completed.get(call.item_id)
+    def noted(self) -> list[Noted]:
+        """What a takeover finds."""
+        return [Noted(call, self.completed.get(call.item_id)) for call in self.begun]
+
+    async def begin(self, call: ToolCall) -> None:
+        self.begun.append(call)
 
     async def complete(self, call: ToolCall, result: ToolResult) -> None:
         self.completed[call.item_id] = result
@@ -57,24 +53,32 @@ class Loop:
         limits: Limits = Limits(),  # noqa: B008 - frozen
         journal: Notes | None = None,
         earlier: Sequence[Json] = (),
+        after: Sequence[list[Event]] | None = None,
+        read_only: bool = True,
+        prefill: bool = False,
         **parameters: Any,
     ) -> None:
-        self.clock = CountingClock()
-        self.tool = ScriptedTool(self.clock)
-        self.upstream = ScriptedUpstream(scripts)
+        self.clock = CountingClock(1 if after is None else 1000)
+        self.tool = ScriptedTool(self.clock, read_only=read_only)
+        self.upstream = ScriptedUpstream(scripts, capabilities=Capabilities(prefill=prefill))
         self.journal = journal or Notes()
-        self.published: list[list[Event]] = []
+        self.published: list[list[Event]] = [list(events) for events in after or ()]
+        self._taken_over = after is not None
         self.events: list[Json] = []
         self.response: Json = {}
         registry: dict[str, Tool] = {ScriptedTool.declared_type: self.tool}
         body = {"model": "m", "input": "unused", "tools": list(tools), **parameters}
         request = read_create(json.dumps(body).encode())
-        box = toolbox.sort(request, registry, strict=False)
-        items = toolbox.recall(view(json.dumps(item).encode() for item in [*earlier, USER]), registry)
+        context_items = view(json.dumps(item).encode() for item in [*earlier, USER])
+        request = configured(request, context_items)
+        box = toolbox.sort(request, registry, strict=False, items=context_items, earlier=len(earlier))
+        items = recall(context_items, box)
         plan = Plan(request, Route(self.upstream, "m"), items, box, limits)
         echo = shell.build(request, response_id="resp_1", created_at=1760000000, model="m")
-        parallel = request.parallel_tool_calls is not False
-        self.draft = Draft(echo, self.clock, frozenset(box.hosted), allowed=box.allowed, parallel=parallel)
+        may_call = box.may_call(parallel=request.parallel_tool_calls is not False)
+        self.draft = Draft(echo, self.clock, may_call)
+        if request.background:
+            self.draft = Draft(echo, self.clock, self.draft.may_call, holding=Holding.of(request))
         self._turns = Turns(plan, self.draft, self, self.published.append, self.clock, self.journal)
 
     # --- The feed ---
@@ -89,6 +93,10 @@ class Loop:
 
     async def run(self) -> Outcome:
         """To the end; the events and the Response are lawful, and the Response is what the events fold to."""
+        if self._taken_over:
+            self.draft.replay([event for batch in self.published for event in batch])
+            self.draft.reopen()
+            await self._turns.resume(self.journal.noted())
         outcome = await self._turns.run()
         self.published.append(self.draft.abandon() if outcome.status == "failed" else [])
         terminal, snapshot = self.draft.end(outcome)

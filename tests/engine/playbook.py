@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tests.specification.conformance import check_response, check_stream
 
 from antiphon.engine import shell
+from antiphon.engine.calls import Callee, MayCall
+from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, RefusalDelta, TextDelta
 from antiphon.engine.draft import Draft
 from antiphon.engine.fold import Fold
-from antiphon.engine.ports import CallDelta, Delta, ReasoningDelta, RefusalDelta, TextDelta
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import read_create
 from antiphon.protocol.responses import Outcome, ResponseError, Shell, Usage
@@ -37,8 +38,8 @@ OUTCOMES = {
 class CountingClock:
     """Ids are numbered in the order in which they are asked for."""
 
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
+    def __init__(self, first: int = 1) -> None:
+        self._numbers = itertools.count(first)
 
     def now(self) -> float:
         return 1760000000.0
@@ -74,9 +75,11 @@ def reasoning(piece: str) -> ReasoningDelta:
     return ReasoningDelta(piece)
 
 
-def call(key: int, arguments: str = "", name: str | None = None, call_id: str | None = None) -> CallDelta:
+def call(
+    key: int, arguments: str = "", name: str | None = None, call_id: str | None = None, *, whole: bool = False
+) -> CallDelta:
     """A piece of a call; the first one of a key has the name."""
-    return CallDelta(key, call_id, name, arguments)
+    return CallDelta(key, call_id, name, arguments, whole)
 
 
 def shell_of(**parameters: Any) -> Shell:
@@ -91,10 +94,11 @@ def play(
     background: bool = False,
     allowed: frozenset[str] | None = None,
     parallel: bool = True,
+    callees: Mapping[str, Callee] | None = None,
 ) -> Play:
     """Plays the reads into a draft and ends it as `ends` says."""
     asked = shell_of(background=background)
-    draft = Draft(asked, CountingClock(), allowed=allowed, parallel=parallel)
+    draft = Draft(asked, CountingClock(), MayCall(allowed=allowed, parallel=parallel, callees=callees or {}))
     batches = [draft.apply([read] if isinstance(read, tuple) and hasattr(read, "_fields") else read) for read in reads]
     if not draft.opened:
         batches.append(draft.open())
@@ -176,12 +180,18 @@ def _brings(event: Json) -> list[str]:
         return _item(event["item"])
     if "part" in event:
         return [event["part"]["type"]]
-    value = next((event[name] for name in ("delta", "text", "refusal", "arguments") if name in event), None)
+    value = next((event[name] for name in ("delta", "text", "refusal", "arguments", "input") if name in event), None)
     return [] if value is None else [repr(value)]
 
 
 def _item(item: Json) -> list[str]:
     told = [item["type"], item["id"], item["status"]]
-    if item["type"] == "function_call":
-        told += [f"{item['call_id']}:{item['name']}({item['arguments']})"]
+    if "call_id" in item:
+        told += [_called(item)]
     return told
+
+
+def _called(item: Json) -> str:
+    name = ".".join(item[key] for key in ("namespace", "name") if key in item)
+    said = item.get("arguments", item.get("input", ""))
+    return f"{item['call_id']}:{name}({said if isinstance(said, str) else json.dumps(said)})"

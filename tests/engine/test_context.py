@@ -53,6 +53,8 @@ def shown(kept: list[ContextItem] | None) -> list[Json] | None:
         [call("1"), output("1"), output("1")],
         [call("1", "custom_tool_call"), output("1", "custom_tool_call_output")],
         [{"type": "web_search_call", "id": "ws_1"}],
+        [{"type": "tool_search_call", "id": "tsc_1", "call_id": None}],
+        [{"type": "tool_search_output", "id": "tso_1", "call_id": "1", "tools": []}],
     ],
 )
 def test_calls_with_their_outputs(good: list[Json]) -> None:

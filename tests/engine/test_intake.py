@@ -203,6 +203,60 @@ async def test_items_of_hosted_tools_are_carried(store: SqliteStore, item: Json)
     assert decode_item(taken.body).kind == item["type"]
 
 
+async def test_items_that_bring_tools_keep_them_to_the_byte(store: SqliteStore) -> None:
+    one = b'{"type":"function","name":"f","parameters":{"const":1.10,"e":"\\u00e9"}}'
+    tools = b'[%b,{"type":"namespace","name":"n",  "tools":[]}]' % one
+    for kind, more in (("additional_tools", b'"role":"developer"'), ("tool_search_output", b'"call_id":"c"')):
+        (taken,) = await take(store, b'[{"type":"%b",%b,"tools":%b}]' % (kind.encode(), more, tools))
+
+        assert bytes(msgspec.json.decode(taken.body, type=dict[str, msgspec.Raw])["tools"]) == tools
+
+
+async def test_secrets_of_tools_in_items_are_not_stored(store: SqliteStore) -> None:
+    server = {"type": "mcp", "server_label": "x", "authorization": "s3cret", "headers": {"a": "s3cret"}}
+    (taken,) = await take(store, [{"type": "additional_tools", "role": "developer", "tools": [CALLEE, server]}])
+
+    assert b"s3cret" not in taken.body
+    assert json.loads(taken.body)["tools"][0] == CALLEE
+    assert b"s3cret" in bytes(taken.view.tools), "this request needs them"
+
+
+CALLEE: Json = {"type": "function", "name": "f"}
+
+
+async def test_items_without_a_status_are_given_none(store: SqliteStore) -> None:
+    added = {"type": "additional_tools", "role": "developer", "tools": []}
+    update = {"type": "configuration_update", "reasoning": {"effort": "low"}}
+
+    assert json.loads((await take(store, [added]))[0].body) == {"id": "at_1", **added}
+    assert json.loads((await take(store, [update]))[0].body) == {"id": "cfg_1", **update}
+
+
+@pytest.mark.parametrize(
+    ("joined", "execution"), [({"call_id": "c1"}, "client"), ({}, "server"), ({"call_id": None}, "server")]
+)
+async def test_tool_searches_are_made_whole(store: SqliteStore, joined: Json, execution: str) -> None:
+    called = await one(store, {"type": "tool_search_call", **joined, "arguments": {"a": 1}})
+    found = await one(store, {"type": "tool_search_output", **joined, "tools": []})
+
+    for stored in (called, found):
+        assert (stored["execution"], stored["call_id"]) == (execution, joined.get("call_id"))
+        assert stored["status"] == "completed"
+
+
+@pytest.mark.parametrize("phase", ["commentary", "final_answer", "something_new", None])
+async def test_the_phase_of_a_message_is_carried(store: SqliteStore, phase: Any) -> None:
+    (taken,) = await take(store, [{"role": "assistant", "content": "Hi", "phase": phase}])
+
+    assert json.loads(taken.body)["phase"] == phase
+
+
+async def test_the_namespace_of_a_call_is_carried(store: SqliteStore) -> None:
+    assert (await one(store, {**CALL, "namespace": "crm"}))["namespace"] == "crm"
+    custom = {"type": "custom_tool_call", "call_id": "c", "name": "patch", "namespace": "crm", "input": "x"}
+    assert (await one(store, custom))["namespace"] == "crm"
+
+
 UNKNOWN_FIELDS = b"""{
     "internal_chat_message_metadata_passthrough": {"a": [1.0, 1e5, "\\u00e9\\/", null, 12345678901234567890123]},
     "zzz": "\\ud83e\\udd84"
@@ -349,6 +403,31 @@ REFUSED: list[tuple[Any, str, str, str]] = [
         "",
     ),
     ([{**CALL, "call_id": None}], "missing_required_parameter", "input[0].call_id", ""),
+    ([{"type": "additional_tools", "role": "developer"}], "missing_required_parameter", "input[0].tools", ""),
+    ([{"type": "additional_tools", "role": "user", "tools": []}], "invalid_value", "input[0].role", "'developer'"),
+    ([{"type": "additional_tools", "tools": 5}], "invalid_type", "input[0].tools", ""),
+    (
+        [CALL, {"type": "tool_search_output", "tools": [{"type": "function"}]}],
+        "missing_required_parameter",
+        "input[1].tools[0].name",
+        "",
+    ),
+    ([{"type": "tool_search_output", "tools": None}], "missing_required_parameter", "input[0].tools", ""),
+    ([{"type": "tool_search_call", "execution": "x"}], "invalid_value", "input[0].execution", "'server', 'client'"),
+    (
+        [{"type": "configuration_update", "reasoning": {"effort": "much"}}],
+        "invalid_value",
+        "input[0].reasoning.effort",
+        "Supported values are",
+    ),
+    (
+        [{"type": "configuration_update", "text": {"format": {"type": "json_schema", "schema": {}}}}],
+        "missing_required_parameter",
+        "input[0].text.format.name",
+        "",
+    ),
+    ([{"type": "configuration_update", "text": 5}], "invalid_type", "input[0].text", ""),
+    ([{**CALL, "namespace": 5}], "invalid_type", "input[0].namespace", "expected a string"),
     ([{**CALL, "name": None}], "missing_required_parameter", "input[0].name", ""),
     ([{**CALL, "arguments": None}], "missing_required_parameter", "input[0].arguments", ""),
     ([{**CALL, "arguments": {}}], "invalid_type", "input[0].arguments", "expected a string"),

@@ -8,8 +8,9 @@ import random
 import pytest
 from tests.engine.playbook import OUTCOMES, CountingClock, Play, Read, call, play, reasoning, refusal, shell_of, text
 
+from antiphon.engine.calls import MayCall
+from antiphon.engine.deltas import Delta, TextDelta
 from antiphon.engine.draft import Draft
-from antiphon.engine.ports import Delta, TextDelta
 
 START = ["created in_progress", "in_progress in_progress"]
 LOGPROBS = b'[{"token":"Hi","bytes":[72,105],"logprob":-0.5,"top_logprobs":[]}]'
@@ -350,7 +351,7 @@ def test_without_parallel_calls_only_the_first_is_made() -> None:
 
 
 def test_the_next_model_call_may_call_again() -> None:
-    draft = Draft(shell_of(), CountingClock(), parallel=False)
+    draft = Draft(shell_of(), CountingClock(), MayCall(parallel=False))
     for _ in range(2):
         draft.apply([call(0, "{}", "a"), call(1, "{}", "b")])
         draft.end_turn(cut=False)

@@ -13,14 +13,18 @@ from typing import Any
 from tests.specification.conformance import check_response, check_stream
 
 from antiphon.clock import SystemClock
-from antiphon.engine.ports import ModelInfo, ModelRequest, Route, StoredItem, Tool
+from antiphon.coordinators.local import LocalCoordinator
+from antiphon.engine.ports import Capabilities, ModelInfo, ModelRequest, Route, StoredItem, Tool
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.events import Event
 from antiphon.protocol.items import text_of_raw
 from antiphon.protocol.requests import Page, read_create
 from antiphon.protocol.responses import Usage
+from antiphon.runs import recovery
 from antiphon.runs.log import LiveLog
-from antiphon.runs.running import Run, Runs, Settings
+from antiphon.runs.run import Run
+from antiphon.runs.running import Runs
+from antiphon.runs.settings import Settings
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.upstreams.scripted import Script, ScriptedUpstream
 
@@ -124,17 +128,30 @@ class Stage:
         self,
         *scripts: Script,
         echo: Callable[[ModelRequest], Script] | None = None,
+        prefill: bool = False,
         store: SqliteStore | None = None,
         tools: dict[str, Tool] | None = None,
         **settings: Any,
     ) -> None:
         self.store = store or SqliteStore(None)
-        self.upstream = ScriptedUpstream(echo or scripts)
+        self.upstream = ScriptedUpstream(echo or scripts, capabilities=Capabilities(prefill=prefill))
         self.clock = SystemClock()
-        given = {"flush_seconds": 0.001, "first_event_seconds": 60.0, **settings}
+        self.coordinator = LocalCoordinator(self.clock, news_seconds=0.001)
+        given = {"flush_seconds": 0.001, "first_event_seconds": 60.0, "store_retry_seconds": 0.001, **settings}
         self.runs = Runs(
-            self.store, OneModel(self.upstream), tools or {}, NoAttachments(), self.clock, Settings(**given)
+            self.store,
+            OneModel(self.upstream),
+            tools or {},
+            NoAttachments(),
+            self.clock,
+            self.coordinator,
+            Settings(**given),
         )
+
+    async def recover(self) -> int:
+        """Takes up what an earlier stage left."""
+        await self.runs.start()
+        return await recovery.recover(self.store, self.coordinator)
 
     async def create(self, project: str = "p", **parameters: Any) -> Run:
         body = json.dumps({"model": "demo", "input": "Hello", **parameters}).encode()

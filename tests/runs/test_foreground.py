@@ -10,19 +10,11 @@ from tests.runs.stage import Follower, Make, checked, failure_of, id_of, texts, 
 from tests.specification.conformance import check_error
 
 from antiphon.clock import SystemClock
-from antiphon.engine.ports import (
-    CallDelta,
-    Context,
-    Parent,
-    Record,
-    RefusalDelta,
-    Stop,
-    TextDelta,
-    UpstreamError,
-)
+from antiphon.engine.deltas import CallDelta, RefusalDelta, TextDelta
+from antiphon.engine.ports import Context, Parent, Record, Stop, UpstreamError
 from antiphon.protocol.errors import unavailable
 from antiphon.runs.log import LiveLog
-from antiphon.runs.running import Run
+from antiphon.runs.run import Run
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.tools.scripted import ScriptedTool
 from antiphon.upstreams.scripted import Accept, Script

@@ -6,11 +6,8 @@ from collections.abc import Callable
 
 from tests.runs.stage import Json, Make, checked, failure_of, texts
 
-from antiphon.engine.ports import (
-    ModelRequest,
-    TextDelta,
-    UpstreamError,
-)
+from antiphon.engine.deltas import TextDelta
+from antiphon.engine.ports import ModelRequest, UpstreamError
 from antiphon.upstreams.scripted import Script
 
 OVER = UpstreamError("Too long.", status=400, code="context_length_exceeded", param="input")

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.stores.postgres_fleet import admin, slow, worlds
 from tests.stores.postgres_server import bare_url, database_url, made_database, postgres
 
-__all__ = ["bare_url", "database_url", "folder", "made_database", "postgres"]
+__all__ = ["admin", "bare_url", "database_url", "folder", "made_database", "postgres", "slow", "worlds"]
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """The contract of ``engine.ports.Store``, for every store: a module of tests subclasses ``StoreContract`` and gives it
 a fixture ``stores``.
 
-Deleting is a contract of its own (``contract_removal``).
+Background runs and deleting are contracts of their own (``contract_background``, ``contract_owners``,
+``contract_removal``).
 """
 
 from __future__ import annotations
@@ -10,22 +11,13 @@ import asyncio
 
 import msgspec
 import pytest
-from tests.stores.world import SMALL, Stores, World, event, item, items, record
+from tests.stores.contract_background import BackgroundContract, BegunContract, CompactionContract, JournalContract
+from tests.stores.contract_conversations import ConversationContract, ConversationRemovalContract, HoldContract
+from tests.stores.contract_owners import OwnerContract
+from tests.stores.world import CALL, LARGE, SMALL, Stores, World, item, items, record
 
-from antiphon.engine.ports import (
-    EVENT_BATCHES_MAX,
-    EVENT_BYTES_MAX,
-    Batch,
-    Store,
-    StoreError,
-    ToolCall,
-    ToolResult,
-    Unfinished,
-)
+from antiphon.engine.ports import FIRST_FENCE, Disowned, Noted, RunName, Store, StoreError, ToolResult
 from antiphon.protocol.responses import Outcome, ResponseError, Shell, Usage
-
-LARGE = {"instructions": b'"' + b"i" * 5000 + b'"', "tools": b"[" + b"1," * 2000 + b"1]", "text": b'{"format":{}}'}
-CALL = ToolCall("ws_1", "web_search", '{"query":"a"}')
 
 
 class ReadingContract:
@@ -40,6 +32,7 @@ class ReadingContract:
         assert stored is not None
         assert stored.shell == written.shell
         assert stored.outcome == outcome
+        assert (await store.status("p", "resp_1"), await store.status("q", "resp_1")) == ("incomplete", None)
         assert stored.output == [item.body for item in written.output]
         assert (stored.request, stored.streamed) == (b'{"include":["x"]}', True)
         assert stored.snapshot() == written.shell.snapshot(outcome, b"[%b,%b]" % tuple(stored.output))
@@ -73,6 +66,7 @@ class ReadingContract:
 
     async def test_what_is_not_there_is_none(self, store: Store, world: World) -> None:
         assert await store.read("p", "resp_0") is None
+        assert await store.status("p", "resp_0") is None
         assert await store.item("p", "msg_0") is None
         assert await world.inputs("resp_0") is None
         assert await store.events("p", "resp_0", -1) == []
@@ -99,14 +93,24 @@ class ReadingContract:
         assert await world.seen("one") == ["one?"]
         assert await world.seen("two") == ["two?"]
 
+    async def test_a_secret_is_made_once(self, store: Store) -> None:
+        assert await store.secret("a", make=False) is None
+
+        made = await asyncio.gather(*(store.secret("a") for _ in range(8)))
+
+        assert len(set(made)) == 1
+        assert made[0] is not None
+        assert len(made[0]) == 32
+        assert await store.secret("a", make=False) == made[0] != await store.secret("b")
+
 
 class ProjectContract:
     async def test_a_project_sees_nothing_of_another(self, store: Store, world: World) -> None:
         await world.say(turn="theirs", large=LARGE)
         await world.say("theirs", turn="next")
         begun = await world.begin(turn="run")
-        await store.append([Batch("p", "run", [event(0)])])
-        await store.journal_begin("p", "run", CALL)
+        assert await world.append("run", 0)
+        await store.journal_begin("p", "run", FIRST_FENCE, CALL)
         other = World(store, "q")
 
         assert await store.read("q", "theirs") is None
@@ -116,16 +120,23 @@ class ProjectContract:
         assert (await other.refusal(store.context("q", "theirs"))).code == "previous_response_not_found"
         assert not await store.delete("q", "theirs")
         assert not await other.finish(msgspec.structs.replace(begun, project="q"))
-        await store.append([Batch("q", "run", [event(1)])])
-        with pytest.raises(LookupError):
-            await store.journal_begin("q", "run", CALL)
-        with pytest.raises(LookupError):
-            await store.journal_complete("q", "run", CALL, ToolResult({}, "no"))
+        assert not await other.append("run", 1)
+        with pytest.raises(Disowned):
+            await store.journal_begin("q", "run", FIRST_FENCE, CALL)
+        with pytest.raises(Disowned):
+            await store.journal_complete("q", "run", FIRST_FENCE, CALL, ToolResult({}, "no"))
+        assert await store.journal("q", "run") == []
+        assert await store.begun("q", "run") is None
+        assert await store.claim("q", "run") is None
+        await store.hand_back([(RunName("q", "run"), FIRST_FENCE)])
 
         assert await world.seen("next") == ["theirs?", "theirs!", "next?", "next!"]
         assert await world.numbers("run") == [0]
-        assert await store.journal_begin("p", "run", CALL) is None
-        assert await store.unfinished() == [Unfinished("p", "run")]
+        assert await store.journal("p", "run") == [Noted(CALL, None)]
+        assert await store.unfinished() == [RunName("p", "run")]
+        claim = await store.claim("p", "run")
+        assert claim is not None
+        assert claim.attempt == 1  # another project cannot hand it back
 
     async def test_the_same_names_mean_other_things_in_other_projects(self, store: Store) -> None:
         for project in ("p", "q"):
@@ -349,148 +360,6 @@ class ItemsContract:
         assert await world.store.item("p", "a") == item("a", "old").body
 
 
-class BackgroundContract:
-    async def test_from_queued_to_its_end(self, store: Store, world: World) -> None:
-        await world.say(turn="before")
-        begun = await world.begin("before", turn="run", large=LARGE)
-        queued = await store.read("p", "run")
-        assert queued is not None
-        assert (queued.outcome.status, queued.shell.background, queued.output) == ("queued", True, [])
-        assert queued.shell.large == LARGE
-        assert await world.inputs("run") == ["before?", "before!", "run?"]
-        assert await store.unfinished() == [Unfinished("p", "run")]
-
-        await store.append([Batch("p", "run", [event(0), event(1)])])
-        await store.append([Batch("p", "run", [event(2)])])
-        assert await world.finish(begun, first_number=3)
-
-        assert await world.numbers("run") == [0, 1, 2, 3]
-        assert await world.outputs("run") == ["run!"]
-        assert await store.unfinished() == []
-        assert await world.seen("run") == ["before?", "before!", "run?", "run!"]
-        await world.say("run", turn="after")
-        assert await world.seen("after") == ["before?", "before!", "run?", "run!", "after?", "after!"]
-
-    async def test_events_come_back_as_they_were(self, store: Store, world: World) -> None:
-        await world.begin(turn="run")
-        written = [event(0, "response.created", b'"response":{\n  "a": [1,\r\n\t2]}'), event(1), event(2)]
-        await store.append([Batch("p", "run", written)])
-
-        for after in (-1, 0, 1, 2, 7):
-            assert await store.events("p", "run", after) == written[after + 1 :]
-
-    async def test_a_long_log_comes_in_pages(self, store: Store, world: World) -> None:
-        await world.begin(turn="run")
-        large = b'"delta":"%b"' % (b"x" * (EVENT_BYTES_MAX // 2))
-        written = [event(number, rest=large) for number in range(6)]
-        for first in (0, 2, 3):  # batches of two, one and three events
-            await store.append([Batch("p", "run", written[first : {0: 2, 2: 3, 3: 6}[first]])])
-        await store.append([Batch("p", "run", [event(number)]) for number in range(6, 6 + 2 * EVENT_BATCHES_MAX)])
-
-        pages = []
-        after = -1
-        while page := await store.events("p", "run", after):
-            pages.append([event.number for event in page])
-            after = page[-1].number
-
-        assert pages[:2] == [[0, 1], [2, 3, 4, 5]]
-        assert [len(page) for page in pages[2:]] == [EVENT_BATCHES_MAX] * 2
-        assert [number for page in pages for number in page] == list(range(6 + 2 * EVENT_BATCHES_MAX))
-        assert await world.numbers("run", 3) == [4, 5]
-
-    async def test_numbers_have_no_gap_whoever_writes_at_once(self, store: Store, world: World) -> None:
-        runs = [await world.begin(turn=f"r{index}") for index in range(20)]
-        ticks = [
-            store.append([Batch("p", run.shell.id, [event(3 * tick + n) for n in range(3)]) for run in runs])
-            for tick in range(4)
-        ]
-
-        await asyncio.gather(*ticks, *(world.finish(run, first_number=12) for run in runs))
-
-        for run in runs:
-            assert await world.numbers(run.shell.id) == list(range(13))
-            assert await world.outputs(run.shell.id) == [f"{run.shell.id}!"]
-
-    async def test_a_run_ends_once(self, store: Store, world: World) -> None:
-        begun = await world.begin(turn="run")
-
-        ends = await asyncio.gather(*(world.finish(begun, status) for status in ("completed", "failed", "cancelled")))
-        assert ends == [True, False, False]
-        assert not await world.finish(begun, "failed", 1)
-
-        stored = await store.read("p", "run")
-        assert stored is not None
-        assert stored.outcome.status == "completed"
-        assert await world.numbers("run") == [0]
-
-    async def test_a_run_that_is_gone_takes_nothing_and_harms_nobody(self, store: Store, world: World) -> None:
-        gone, other = await world.begin(turn="gone"), await world.begin(turn="other")
-        assert await store.delete("p", "gone")
-
-        await store.append([Batch("p", "gone", [event(0)]), Batch("p", "other", [event(0)]), Batch("p", "gone", [])])
-        ends = await asyncio.gather(world.finish(gone), world.finish(other, first_number=1))
-
-        assert list(ends) == [False, True]
-        assert await store.read("p", "gone") is None
-        assert await world.numbers("gone") == []
-        assert await world.numbers("other") == [0, 1]
-
-    async def test_a_run_without_input_keeps_its_place(self, world: World) -> None:
-        await world.say(turn="one")
-        begun = await world.begin("one", turn="run", input=[])
-        await world.say("one", turn="two")
-        assert await world.finish(begun)
-        await world.say("run", turn="three")
-
-        assert await world.seen("run") == ["one?", "one!", "run!"]
-        assert await world.seen("two") == ["one?", "one!", "two?", "two!"]
-        assert await world.seen("three") == ["one?", "one!", "run!", "three?", "three!"]
-
-    async def test_runs_of_one_parent_at_once_never_interleave(self, world: World) -> None:
-        await world.say(turn="root")
-        runs = await asyncio.gather(*(world.begin("root", turn=f"r{index}") for index in range(6)))
-        await world.say("root", turn="foreground")
-        assert all(await asyncio.gather(*map(world.finish, runs)))
-
-        for index in range(6):
-            assert await world.seen(f"r{index}") == ["root?", "root!", f"r{index}?", f"r{index}!"]
-        assert await world.seen("foreground") == ["root?", "root!", "foreground?", "foreground!"]
-
-    async def test_an_unstored_run_can_be_fetched_but_not_continued(self, store: Store, world: World) -> None:
-        await world.say(turn="one")
-        begun = await world.begin("one", turn="run", stored=False)
-        assert await world.finish(begun, expires_at=100)
-        await world.say("one", turn="two")
-
-        assert await world.outputs("run") == ["run!"]
-        assert await world.inputs("run") == ["one?", "one!", "run?"]
-        assert (await world.refusal(store.context("p", "run"))).code == "previous_response_not_found"
-        assert await world.alive(["run?", "run!"]) == set()
-        assert await world.alive(["one?", "two?"]) == {"one?", "two?"}
-
-        assert await store.expire(100) == 1
-        assert await store.read("p", "run") is None
-        assert await world.numbers("run") == []
-        assert await world.seen("two") == ["one?", "one!", "two?", "two!"]
-
-    async def test_the_journal_answers_what_was_completed(self, store: Store, world: World) -> None:
-        await world.begin(turn="run")
-        await world.begin(turn="other")
-        result = ToolResult({"results": [{"née": 1.5}], "nothing": None}, "It is so.", completed=False)
-
-        assert await store.journal_begin("p", "run", CALL) is None
-        assert await store.journal_begin("p", "run", CALL) is None
-        await store.journal_complete("p", "run", CALL, result)
-
-        assert await store.journal_begin("p", "run", CALL) == result
-        assert await store.journal_begin("p", "other", CALL) is None
-        with pytest.raises(LookupError):
-            await store.journal_begin("p", "nowhere", CALL)
-        assert await store.delete("p", "run")
-        with pytest.raises(LookupError):
-            await store.journal_complete("p", "run", CALL, result)
-
-
 class DurabilityContract:
     async def test_everything_is_there_after_a_restart(self, stores: Stores) -> None:
         if not stores.durable:
@@ -500,9 +369,10 @@ class DurabilityContract:
         await world.say(turn="one", large=LARGE)
         await world.say("one", turn="taken")
         await world.say("one", turn="two")
-        await world.begin("two", turn="run")
-        await store.append([Batch("p", "run", [event(0)])])
-        await store.journal_begin("p", "run", CALL)
+        begun = await world.begin("two", turn="run")
+        assert await world.append("run", 0)
+        await store.journal_begin("p", "run", FIRST_FENCE, CALL)
+        claim = await store.claim("p", "run")
         await store.close()
 
         store = stores.open()
@@ -510,11 +380,16 @@ class DurabilityContract:
         await world.say("two", turn="three", large=LARGE)
         assert await world.seen("three") == ["one?", "one!", "two?", "two!", "three?", "three!"]
         assert await world.seen("taken") == ["one?", "one!", "taken?", "taken!"]
-        assert await store.unfinished() == [Unfinished("p", "run")]
+        assert await store.unfinished() == [RunName("p", "run")]
         assert await world.numbers("run") == [0]
+        assert await store.journal("p", "run") == [Noted(CALL, None)]
         stored = await store.read("p", "one")
         assert stored is not None
         assert stored.shell == Shell("one", 1_700_000_000, False, SMALL, LARGE)
+        assert claim is not None
+        assert not await world.append("run", 1)
+        assert await world.append("run", 1, fence=claim.fence)
+        assert await world.finish(begun, first_number=2, fence=claim.fence)
         await store.close()
 
     async def test_what_is_queued_is_written_before_it_closes(self, stores: Stores) -> None:
@@ -533,6 +408,18 @@ class DurabilityContract:
 
 
 class StoreContract(
-    ReadingContract, ProjectContract, ChainContract, ItemsContract, BackgroundContract, DurabilityContract
+    ConversationContract,
+    HoldContract,
+    ConversationRemovalContract,
+    ReadingContract,
+    ProjectContract,
+    ChainContract,
+    ItemsContract,
+    BackgroundContract,
+    BegunContract,
+    JournalContract,
+    CompactionContract,
+    OwnerContract,
+    DurabilityContract,
 ):
     """Everything but deletion."""

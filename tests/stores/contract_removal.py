@@ -10,9 +10,9 @@ import itertools
 import random
 
 import pytest
-from tests.stores.world import Model, Stores, World, event, item, items, record
+from tests.stores.world import CALL, Model, Stores, World, item, items, record
 
-from antiphon.engine.ports import Batch, Context, Record, Store
+from antiphon.engine.ports import FIRST_FENCE, Context, Record, Store
 from antiphon.protocol.errors import ApiError
 
 TOOLS = b"[" + b"1," * 400 + b"1]"
@@ -212,12 +212,14 @@ class RemovalContract:
 
     async def test_a_deleted_run_takes_its_events_with_it(self, store: Store, world: World) -> None:
         begun = await world.begin(turn="run")
-        await store.append([Batch("p", "run", [event(0)])])
-        await world.finish(begun, first_number=1)
+        assert await world.append("run", 0)
+        await store.journal_begin("p", "run", FIRST_FENCE, CALL)
+        assert await world.finish(begun, first_number=1)
 
         assert await store.delete("p", "run")
 
         assert await world.numbers("run") == []
+        assert await store.journal("p", "run") == []
         assert await world.alive(["run?", "run!"]) == set()
 
     async def test_expiry_removes_what_is_past_its_time(self, store: Store, world: World) -> None:

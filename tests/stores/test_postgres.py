@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +11,7 @@ import pytest_asyncio
 from tests.stores.contract import StoreContract
 from tests.stores.contract_removal import Life, RemovalContract, agrees
 from tests.stores.postgres_server import DATABASE, EMPTY, PostgresServer
-from tests.stores.world import World, items, record
+from tests.stores.world import World, items
 
 from antiphon.engine.ports import Store
 from antiphon.stores.postgres import PostgresStore, Settings
@@ -74,30 +73,6 @@ class TestPostgres(StoreContract, RemovalContract):
         await world.say("a", turn="b", input=items("4", "5"), output=items("6"))
         await world.say("b", turn="last", input=items("7", "8", "9"), output=items("out"))
         return world
-
-    async def test_deletes_and_saves_at_once(self, store: Store, world: World) -> None:
-        """Reads and deletions do not queue behind each other here, so what is to be continued is pinned first."""
-        for number in range(10):
-            await world.say(turn=f"old{number}")
-            await world.say(f"old{number}", turn=f"mid{number}")
-        pinned = {number: await world.pin(f"mid{number}") for number in range(10)}
-        news = [
-            record(f"new{number}", parent=context.parent, input=items(f"new{number}?"), output=items(f"new{number}!"))
-            for number, context in pinned.items()
-        ]
-
-        await asyncio.gather(
-            *(store.delete("p", f"old{number}") for number in range(10)),
-            *map(store.save, news),
-            *(store.delete("p", f"mid{number}") for number in range(0, 10, 2)),
-        )
-        for context in pinned.values():
-            world.release(context)
-
-        for n in range(10):
-            assert await world.seen(f"new{n}") == [
-                f"{turn}{n}{mark}" for turn in ("old", "mid", "new") for mark in "?!"
-            ]
 
     @pytest.mark.parametrize("seed", range(3, 6))
     async def test_a_random_life_agrees_with_the_model(self, stores: PostgresStores, seed: int) -> None:

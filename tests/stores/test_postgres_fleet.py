@@ -9,43 +9,20 @@ import asyncio
 import collections
 import datetime
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from tests.stores.contract_removal import TOOLS, Life, agrees
-from tests.stores.postgres_server import DATABASE, PostgresServer
-from tests.stores.world import PATIENCE_SECONDS, World, event, items, record, within
+from tests.stores.postgres_fleet import blocked, opened
+from tests.stores.postgres_server import PostgresServer
+from tests.stores.world import PATIENCE_SECONDS, World, items, record, within
 
-from antiphon.engine.ports import Batch, Context, Parent, Store
+from antiphon.engine.ports import Context, Parent, Store
 from antiphon.protocol.errors import ApiError
-from antiphon.stores.postgres import PostgresStore, Settings, groups, schema
-from antiphon.stores.postgres.connections import SCHEMA
+from antiphon.stores.postgres import groups, operations, schema
 from antiphon.stores.queries import Queries
 
 QUERIES = Queries(schema.PACKAGE, "queries.sql")
-
-
-async def opened(url: str, **options: Any) -> PostgresStore:
-    store = PostgresStore(Settings(url, connections=3), **options)
-    await store.open()
-    return store
-
-
-@pytest.fixture
-async def worlds(database_url: str) -> AsyncIterator[list[World]]:
-    """The same database through three stores."""
-    stores = [await opened(database_url) for _ in range(3)]
-    yield [World(store) for store in stores]
-    for store in stores:
-        await within(store.close())
-
-
-@pytest.fixture
-async def admin(postgres: PostgresServer, database_url: str) -> AsyncIterator[Any]:
-    connection = await postgres.connect(DATABASE)
-    yield connection
-    await connection.close()
 
 
 async def test_continuations_of_one_response_never_interleave(worlds: list[World], admin: Any) -> None:
@@ -65,23 +42,6 @@ async def test_continuations_of_one_response_never_interleave(worlds: list[World
         assert len(threads) == 12
         previous = turns[step]
         line += [f"{previous}?", f"{previous}!"]
-
-
-async def test_a_run_ends_once_whoever_ends_it(worlds: list[World]) -> None:
-    runs = [await worlds[0].begin(turn=f"run{number}") for number in range(10)]
-    ends = await within(
-        asyncio.gather(*(world.finish(run, status) for run in runs for world, status in zip(
-            worlds, ("completed", "failed", "cancelled"), strict=True
-        )))
-    )  # fmt: skip
-
-    for number in range(10):
-        assert sorted(ends[3 * number : 3 * number + 3]) == [False, False, True]
-        status = ("completed", "failed", "cancelled")[ends[3 * number : 3 * number + 3].index(True)]
-        stored = await worlds[0].store.read("p", f"run{number}")
-        assert stored is not None
-        assert stored.outcome.status == status
-        assert await worlds[1].numbers(f"run{number}") == [0]
 
 
 async def test_a_deletion_elsewhere_leaves_what_is_pinned(worlds: list[World], admin: Any) -> None:
@@ -242,25 +202,8 @@ async def test_groups_over_the_same_rows_never_wait_in_a_circle(worlds: list[Wor
 # --- One in the middle of its transaction, the other comes ---
 
 
-@pytest.fixture
-async def slow(postgres: PostgresServer, database_url: str) -> AsyncIterator[Any]:
-    """The connection of a process that is slow to commit."""
-    connection = await postgres.connect(DATABASE)
-    await connection.execute(f"SET search_path = {SCHEMA}")
-    yield connection
-    await connection.close()
-
-
 def writes() -> groups.Groups:
     return groups.Groups(QUERIES, 1, groups.SEGMENTS_MAX)
-
-
-async def blocked(admin: Any, waiting: asyncio.Future[Any]) -> None:
-    """Returns when somebody waits for a lock; nothing may have come of it yet."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await admin.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
-            assert not waiting.done()
-            await admin.execute("SELECT pg_sleep(0.01)")
 
 
 async def test_who_reads_what_is_being_deleted_waits_and_finds_nothing(
@@ -269,7 +212,7 @@ async def test_who_reads_what_is_being_deleted_waits_and_finds_nothing(
     world = worlds[0]
     await world.say(turn="one")
     async with slow.transaction():
-        assert await writes().delete(slow, [groups.Delete("p", "one")], False) == [True]
+        assert await writes().delete(slow, [operations.Delete("p", "one")], False) == [True]
         reading = asyncio.ensure_future(world.refusal(world.store.context("p", "one")))
         await blocked(admin, reading)
 
@@ -284,7 +227,7 @@ async def test_who_reads_while_the_end_is_cut_off_waits_and_finds_nothing(
     await world.say(turn="one")
     await world.say("one", turn="two")
     async with slow.transaction():
-        assert await writes().delete(slow, [groups.Delete("p", "two")], False) == [True]
+        assert await writes().delete(slow, [operations.Delete("p", "two")], False) == [True]
         reading = asyncio.ensure_future(world.refusal(world.store.context("p", "two")))
         await blocked(admin, reading)
 
@@ -316,7 +259,7 @@ async def test_who_deletes_what_is_being_continued_waits_and_leaves_it(
     await world.store.append([])
     new = record("two", parent=context.parent, input=items("two?"), status=status)
     async with slow.transaction():
-        assert await writes().save(slow, [groups.Save(new)], False) == [None]
+        assert await writes().save(slow, [operations.Save(new)], False) == [None]
         deleting = asyncio.ensure_future(world.store.delete("p", "one"))
         await blocked(admin, deleting)
 
@@ -332,7 +275,7 @@ async def test_who_continues_what_is_being_continued_waits_and_forks(
     context = await world.pin("one")
     async with slow.transaction():
         new = record("two", parent=context.parent, input=items("two?"))
-        assert await writes().save(slow, [groups.Save(new)], False) == [None]
+        assert await writes().save(slow, [operations.Save(new)], False) == [None]
         saving = asyncio.ensure_future(world.store.save(record("three", parent=context.parent, input=items("3?"))))
         await blocked(admin, saving)
     await within(saving)
@@ -349,7 +292,7 @@ async def test_who_uses_a_large_part_that_is_being_deleted_waits_and_sends_it(
     world = worlds[0]
     await world.say(turn="one", large={"tools": TOOLS})
     async with slow.transaction():
-        assert await writes().delete(slow, [groups.Delete("p", "one")], False) == [True]
+        assert await writes().delete(slow, [operations.Delete("p", "one")], False) == [True]
         saving = asyncio.ensure_future(world.say(turn="two", large={"tools": TOOLS}))
         await blocked(admin, saving)
     await within(saving)
@@ -357,20 +300,6 @@ async def test_who_uses_a_large_part_that_is_being_deleted_waits_and_sends_it(
     stored = await world.store.read("p", "two")
     assert stored is not None
     assert stored.shell.large == {"tools": TOOLS}
-
-
-async def test_an_end_that_is_being_written_is_waited_for(worlds: list[World], admin: Any, slow: Any) -> None:
-    world = worlds[0]
-    begun = await world.begin(turn="run")
-    async with slow.transaction():
-        ended = record("run", status="cancelled", background=True, output=items("run!"))
-        last = Batch("p", "run", [event(0, "response.failed")])
-        assert await writes().finish(slow, [groups.Finish(ended, last)], False) == [True]
-        finishing = asyncio.ensure_future(world.finish(begun))
-        await blocked(admin, finishing)
-
-    assert not await within(finishing)
-    assert await world.numbers("run") == [0]
 
 
 class Fleet:

@@ -10,19 +10,19 @@ import contextlib
 import random
 import signal
 import time
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from tests.cuttable import Cuttable, Verdict, cuttable, once
 from tests.stores.postgres_server import DATABASE, PostgresServer
-from tests.stores.world import World, event, item, items, record, within
+from tests.stores.world import CALL, World, batch, item, items, record, within
 
-from antiphon.engine.ports import Batch, StoreError, ToolCall, ToolResult
+from antiphon.engine.ports import FIRST_FENCE, Noted, RunName, StoreError, ToolResult
 from antiphon.protocol.errors import ApiError
 from antiphon.stores.postgres import PostgresStore, Settings
 
-CALL = ToolCall("ws_1", "web_search", '{"query":"a"}')
 RESULT = ToolResult({"results": []}, "Nothing.")
 IMPATIENT = {"connect_seconds": 1.0, "statement_seconds": 0.6, "read_seconds": 0.6, "write_seconds": 1.0}
 PATIENT = {"connect_seconds": 2.0, "statement_seconds": 1.0, "read_seconds": 10.0, "write_seconds": 15.0}
@@ -60,20 +60,41 @@ async def _begin(world: World) -> None:
 
 
 async def _append(world: World) -> None:
-    await world.store.append([Batch("p", "target", [event(0), event(1)])])
+    assert await world.append("target", 0, 1)
+
+
+async def _begin_call(world: World) -> None:
+    await world.store.journal_begin("p", "target", FIRST_FENCE, CALL)
+
+
+async def _complete_call(world: World) -> None:
+    await world.store.journal_complete("p", "target", FIRST_FENCE, CALL, RESULT)
+
+
+async def _hand_back(world: World) -> None:
+    await world.store.hand_back([(RunName("p", "target"), FIRST_FENCE)])
+
+
+async def _claim(world: World) -> None:
+    """Handed back before, and claimed twice: a claim that is repeated counts once."""
+    for number in range(2):
+        claim = await world.store.claim("p", "target")
+        assert claim is not None
+        assert (claim.last, claim.attempt) == (1, number)
+
+
+async def _append_more(world: World) -> None:
+    """Some of it is durable already."""
+    assert await world.store.append([batch("target", 1, 2, fence=3), batch("target", 3, fence=3)]) == [True, True]
 
 
 async def _finish(world: World) -> None:
     begun = record("target", status="queued", background=True)
-    assert await world.finish(begun, first_number=2)
+    assert await world.finish(begun, first_number=4, fence=3)
 
 
-async def _begin_call(world: World) -> None:
-    assert await world.store.journal_begin("p", "target", CALL) is None
-
-
-async def _complete_call(world: World) -> None:
-    await world.store.journal_complete("p", "target", CALL, RESULT)
+async def _compact(world: World) -> None:
+    assert await world.store.compact(5) == 1
 
 
 async def _delete(world: World) -> None:
@@ -81,7 +102,19 @@ async def _delete(world: World) -> None:
 
 
 Step = Callable[[World], Awaitable[None]]
-RUN: list[Step] = [_begin, _append, _begin_call, _complete_call, _finish, _delete]
+#: Everything that is written of a run, and by which words the proxy knows the write.
+RUN: list[tuple[Step, bytes]] = [
+    (_begin, b"target"),
+    (_append, b"target"),
+    (_begin_call, b"target"),
+    (_complete_call, b"target"),
+    (_hand_back, b"target"),
+    (_claim, b"target"),
+    (_append_more, b"target"),
+    (_finish, b"target"),
+    (_compact, zlib.compress(b"")[:2]),
+    (_delete, b"target"),
+]
 
 
 @pytest.mark.parametrize("verdict", [Verdict.CUT, Verdict.CUT_ANSWER])
@@ -92,15 +125,15 @@ async def test_each_write_survives_a_broken_connection(
     async with opened(postgres, proxy, **PATIENT) as world:
         await _save(world)
         assert await world.store.delete("p", "target")
-        for step in RUN:
+        for step, word in RUN:
             before = proxy.accepted
-            proxy.rule = once(b"target", verdict)
+            proxy.rule = once(word, verdict)
             await within(step(world))
             assert proxy.accepted > before, "a new connection was needed"
-            if step is _finish:
-                assert await world.numbers("target") == [0, 1, 2]
+            if step in (_finish, _compact):
+                assert await world.numbers("target") == [0, 1, 2, 3, 4]
                 assert await world.seen("target") == ["first?", "first!", "target?", "target!"]
-                assert await world.store.journal_begin("p", "target", CALL) == RESULT
+                assert await world.store.journal("p", "target") == [Noted(CALL, RESULT)]
 
         assert await world.store.read("p", "target") is None
         await world.say("first", turn="after")
@@ -160,14 +193,15 @@ async def test_reads_are_repeated(postgres: PostgresServer, proxy: Cuttable) -> 
         await admin.close()
 
 
+def bad_network(seed: int) -> Callable[[bytes], Verdict]:
+    """Connections break at random, before and after commits."""
+    chance = random.Random(seed)
+    verdicts, weights = [Verdict.PASS, Verdict.CUT, Verdict.CUT_ANSWER], [0.94, 0.03, 0.03]
+    return lambda data: chance.choices(verdicts, weights)[0]
+
+
 async def test_chains_through_a_bad_network(postgres: PostgresServer, proxy: Cuttable) -> None:
-    """Connections break at random, before and after commits, while eight conversations go on and are deleted from."""
-    chance = random.Random(7)
-
-    def rule(data: bytes) -> Verdict:
-        weights = [0.94, 0.03, 0.03]
-        return chance.choices([Verdict.PASS, Verdict.CUT, Verdict.CUT_ANSWER], weights)[0]
-
+    """Eight conversations go on and are deleted from."""
     async with opened(postgres, proxy, **PATIENT) as world:
 
         async def converse(name: str) -> None:
@@ -177,7 +211,7 @@ async def test_chains_through_a_bad_network(postgres: PostgresServer, proxy: Cut
                 if number == 5:
                     assert await world.store.delete("p", f"{name}2")
 
-        proxy.rule = rule
+        proxy.rule = bad_network(7)
         await within(asyncio.gather(*(converse(name) for name in "abcdefgh")))
         proxy.rule = lambda data: Verdict.PASS
 
@@ -186,6 +220,42 @@ async def test_chains_through_a_bad_network(postgres: PostgresServer, proxy: Cut
             turns = ["first", *(f"{name}{number}" for number in range(8))]
             assert await world.seen(f"{name}7") == [f"{turn}{mark}" for turn in turns for mark in "?!"]
             assert await world.store.read("p", f"{name}2") is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_runs_through_a_bad_network(postgres: PostgresServer, proxy: Cuttable, seed: int) -> None:
+    """I1 to I3: eight runs, each taken over twice; every event is there once, and every takeover counts once."""
+    async with opened(postgres, proxy, **PATIENT) as world:
+
+        async def run(name: str) -> None:
+            begun = await world.begin("first", turn=name)
+            fence, last = FIRST_FENCE, -1
+            for owner in range(3):
+                for _ in range(4):
+                    assert await world.append(name, last + 1, last + 2, fence=fence)
+                    last += 2
+                call = CALL._replace(item_id=f"ws_{owner}")
+                await world.store.journal_begin("p", name, fence, call)
+                await world.store.journal_complete("p", name, fence, call, RESULT)
+                for attempt in (1, 2):
+                    claim = await world.store.claim("p", name)
+                    assert claim is not None
+                    assert (claim.last, claim.attempt) == (last, attempt)
+                    assert not await world.append(name, last + 1, fence=fence)
+                    fence = claim.fence
+            assert await world.finish(begun, first_number=last + 1, fence=fence)
+
+        proxy.rule = bad_network(seed)
+        await within(asyncio.gather(*(run(name) for name in "abcdefgh")))
+        while await within(world.store.compact(3)):
+            pass
+        proxy.rule = lambda data: Verdict.PASS
+
+        assert proxy.cuts > 5
+        for name in "abcdefgh":
+            assert await world.numbers(name) == list(range(25))
+            assert await world.seen(name) == ["first?", "first!", f"{name}?", f"{name}!"]
+            assert [noted.result for noted in await world.store.journal("p", name)] == [RESULT] * 3
 
 
 async def _refusal(waiting: Awaitable[Any]) -> ApiError:

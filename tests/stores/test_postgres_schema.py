@@ -6,13 +6,17 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.cuttable import cuttable
 from tests.stores.postgres_server import PostgresServer
-from tests.stores.world import World, within
+from tests.stores.world import CALL, World, event, item, items, record, within
 
-from antiphon.stores.postgres import PostgresStore, Settings, schema
-from antiphon.stores.queries import migrations
+from antiphon.engine.ports import FIRST_FENCE, Claim, RunName
+from antiphon.protocol.responses import Outcome
+from antiphon.stores.postgres import PostgresStore, Settings, groups, operations, schema
+from antiphon.stores.queries import Queries, migrations
+from antiphon.stores.rows import frames_of
 
 #: Everything of the schema that a statement can notice.
 PICTURE = """
@@ -60,6 +64,111 @@ async def test_the_schema_equals_all_migrations(postgres: PostgresServer, bare_u
                 await admin.execute("INSERT INTO migrations (number) VALUES ($1)", earlier)
         await (await opened(bare_url)).close()
         assert await picture(admin) == fresh
+    await admin.close()
+
+
+async def last_release(admin: Any) -> None:
+    """What it left: runs in every state and a foreground response, written by its own functions."""
+    await admin.execute("SET search_path = antiphon")
+    writes = groups.Groups(Queries(schema.PACKAGE, "queries.sql"), 1, groups.SEGMENTS_MAX)
+    statuses = {"empty": "queued", "cut": "in_progress", "done": "completed", "silent": "failed", "front": "completed"}
+    for name, status in statuses.items():
+        new = record(name, status=status, background=name != "front", input=items(f"{name}?"))
+        await writes.save(admin, [operations.Save(new)], False)
+        for first in {"cut": (0, 2), "done": (0, 2, 4)}.get(name, ()):
+            frames = frames_of([event(first), event(first + 1)])
+            # As append_events_1 writes them; that one asks for the status, and here a run is written when it is over.
+            await admin.execute(
+                "INSERT INTO events (run, first_seq, last_seq, frames) SELECT row, $2, $3, $4 FROM responses"
+                " WHERE id = $1", name, first, first + 1, frames,
+            )  # fmt: skip
+    for call in ("ws_2", "ws_1"):
+        intent = msgspec.json.encode(CALL._replace(item_id=call))
+        await admin.fetch("SELECT * FROM begin_calls_1($1, $2, $3, $4)", ["p"], ["cut"], [call], [intent])
+
+
+async def test_what_the_last_release_left_is_taken_over(postgres: PostgresServer, bare_url: str) -> None:
+    """Its unfinished runs can be claimed, and the logs of its ended ones are packed."""
+    admin = await postgres.connect(name_of(bare_url))
+    await admin.execute(f"{schema.VERSIONS} SET search_path = antiphon")
+    for number, text in migrations(schema.PACKAGE):
+        if number < 3:
+            await admin.execute(text)
+            await admin.execute("INSERT INTO migrations (number) VALUES ($1)", number)
+    await last_release(admin)
+
+    store = await opened(bare_url)
+    world = World(store)
+    assert await store.unfinished() == [RunName("p", "empty"), RunName("p", "cut")]
+    assert await store.claim("p", "empty") == Claim(FIRST_FENCE + 1, -1, 1)
+    assert await store.claim("p", "cut") == Claim(FIRST_FENCE + 1, 3, 1)
+    for name in ("done", "silent", "front"):
+        assert await store.claim("p", name) is None
+    assert [noted.call.item_id for noted in await store.journal("p", "cut")] == ["ws_2", "ws_1"]
+    begun = await store.begun("p", "cut")
+    assert begun is not None
+    assert begun.input == [item("cut?").body]
+
+    log = await world.log("done")
+    assert [event.number for event in log] == list(range(6))
+    assert await store.compact(10) == 1
+    assert await world.log("done") == log
+    assert await admin.fetchval("SELECT count(*) FROM events WHERE packed") == 1
+    assert await world.append("cut", 4, fence=FIRST_FENCE + 1)
+    assert await world.numbers("cut") == [0, 1, 2, 3, 4]
+    await store.close()
+    await admin.close()
+
+
+async def test_the_last_release_may_run_beside(postgres: PostgresServer, bare_url: str) -> None:
+    """What it begins, writes, ends and deletes by its own functions is understood here."""
+    store = await opened(bare_url)
+    world = World(store)
+    admin = await postgres.connect(name_of(bare_url))
+    await admin.execute("SET search_path = antiphon")
+    writes = groups.Groups(Queries(schema.PACKAGE, "queries.sql"), 1, groups.SEGMENTS_MAX)
+
+    async def appends(name: str, *numbers: int) -> None:
+        frames = frames_of([event(number) for number in numbers])
+        await admin.fetch(
+            "SELECT append_events_1($1, $2, $3, $4, $5)", ["p"], [name], [numbers[0]], [numbers[-1]], [frames]
+        )
+
+    async def ends(name: str) -> list[int]:
+        nothing: list[Any] = []
+        ended: list[int] = await admin.fetchval(
+            "SELECT finish_runs_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            ["p"], [name], [0], [None], ["failed"], [msgspec.json.encode(Outcome("failed"))],
+            nothing, nothing, nothing, nothing, [None], [None], [b""],
+        )  # fmt: skip
+        return ended
+
+    # A run of its own, taken over when it is gone.
+    await writes.save(admin, [operations.Save(record("old", status="queued", background=True))], False)
+    await appends("old", 0, 1)
+    assert await store.unfinished() == [RunName("p", "old")]
+    claim = await store.claim("p", "old")
+    assert claim == Claim(FIRST_FENCE + 1, 1, 1)
+    assert await world.append("old", 2, fence=claim.fence)
+    # It writes on until it is stopped; what it wrote by then counts for the next owner.
+    await appends("old", 3)
+    assert await store.claim("p", "old") == Claim(FIRST_FENCE + 2, 3, 1)
+
+    # A run of ours that it ends, as each start of it does.
+    begun = await world.begin(turn="new")
+    assert await world.append("new", 0)
+    assert await ends("new") == [1]
+    assert not await world.append("new", 1)
+    assert not await world.finish(begun, first_number=1)
+    assert await store.claim("p", "new") is None
+    assert await world.numbers("new") == [0]
+
+    # And one that it deletes.
+    await world.begin(turn="gone")
+    await admin.fetch("SELECT remove_responses_1($1, $2)", ["p"], ["gone"])
+    assert not await world.append("gone", 0)
+    assert await store.claim("p", "gone") is None
+    await store.close()
     await admin.close()
 
 
@@ -134,7 +243,10 @@ async def test_what_is_in_the_way_is_said_in_one_sentence(postgres: PostgresServ
     assert "sslmode" in await refusal(f"{bare_url}?sslmode=secretly")
 
 
-async def test_a_start_waits_for_its_database(postgres: PostgresServer, bare_url: str) -> None:
+async def test_a_start_waits_for_its_database(
+    postgres: PostgresServer, bare_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And says so once, without the password."""
     async with cuttable(postgres.port) as proxy:
         proxy.accepting = False
         starting = asyncio.ensure_future(opened(postgres.url(name_of(bare_url), port=proxy.port)))
@@ -143,6 +255,11 @@ async def test_a_start_waits_for_its_database(postgres: PostgresServer, bare_url
         store = await within(starting)
         await store.ping()
         await store.close()
+
+        place = f"127.0.0.1:{proxy.port}/{name_of(bare_url)}"
+        [told] = [record.message for record in caplog.records if record.name == "antiphon.stores"]
+        assert told.startswith(f"PostgreSQL at {place} cannot be reached, trying for 10 s: ")
+        assert postgres.password not in told
 
 
 async def test_every_way_of_writing_its_url(postgres: PostgresServer, bare_url: str) -> None:

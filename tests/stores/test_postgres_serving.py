@@ -20,7 +20,7 @@ from tests.stores.postgres_server import DATABASE, PostgresServer
 
 from antiphon.assemble import Server
 from antiphon.config import Config, ConfigError
-from antiphon.engine.ports import TextDelta
+from antiphon.engine.deltas import TextDelta
 from antiphon.stores.postgres import PostgresStore, Settings
 from antiphon.upstreams.scripted import Script
 

@@ -16,7 +16,8 @@ from tests.runs.stage import Follower, Stage
 from tests.stores.test_sqlite_files import files_of
 from tests.stores.world import PATIENCE_SECONDS, World, event, item, record, within
 
-from antiphon.engine.ports import Batch, CallDelta, Delta, ReasoningDelta, TextDelta, ToolCall, ToolResult
+from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, TextDelta
+from antiphon.engine.ports import FIRST_FENCE, Batch, ToolCall, ToolResult
 from antiphon.runs.log import LiveLog
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.stores.sqlite.checkpoints import BUSY_PAGES, IDLE_PAGES, blanked, has_leftovers, unused
@@ -109,10 +110,10 @@ async def test_a_background_run_leaves_nothing_when_its_time_has_come(store: Sql
     run = await world.begin("before", turn="run", stored=False, input=[item("in", text)])
     events = [event(number, rest=b'"delta":%b' % json.dumps(marked(900)).encode()) for number in range(50)]
     for one in events:
-        await store.append([Batch("p", "run", [one])])
+        await store.append([Batch("p", "run", FIRST_FENCE, [one])])
     call = ToolCall("ws_1", "web_search", json.dumps({"query": text}))
-    await store.journal_begin("p", "run", call)
-    await store.journal_complete("p", "run", call, ToolResult({"results": [text]}, text))
+    await store.journal_begin("p", "run", FIRST_FENCE, call)
+    await store.journal_complete("p", "run", FIRST_FENCE, call, ToolResult({"results": [text]}, text))
     assert await world.finish(run, first_number=50, output=[item("out", text)], expires_at=5)
     assert MARK.encode() in content(path)
 
@@ -120,6 +121,31 @@ async def test_a_background_run_leaves_nothing_when_its_time_has_come(store: Sql
     await written(store)
 
     assert MARK.encode() not in content(path)
+    assert await world.seen("before") == ["before?", "before!"]
+
+
+@pytest.mark.parametrize("deltas", [3, 40])
+async def test_a_packed_log_is_erased_as_well(store: SqliteStore, path: Path, deltas: int) -> None:
+    """Neither what was said nor its compressed form is left, within a page or over many."""
+    world, chance = World(store), random.Random(deltas)
+    await world.say(turn="before")
+    run = await world.begin(turn="run")
+    for number in range(deltas):
+        text = f"{MARK} {chance.randbytes(600).hex()}".encode()
+        await store.append([Batch("p", "run", FIRST_FENCE, [event(number, rest=b'"delta":"%b"' % text)])])
+    assert await world.finish(run, first_number=deltas)
+    assert await store.compact(1) == 1
+    await written(store)
+    packed = store._reading.execute("SELECT frames FROM events WHERE packed").get
+    assert isinstance(packed, bytes)
+    pieces = [packed[start : start + 16] for start in range(0, len(packed) - 16, 250)]
+    assert sum(piece in content(path) for piece in pieces) > 0.9 * len(pieces) > 5
+
+    assert await store.delete("p", "run")
+    await written(store)
+
+    assert MARK.encode() not in content(path)
+    assert [piece for piece in pieces if piece in content(path)] == []
     assert await world.seen("before") == ["before?", "before!"]
 
 
@@ -285,8 +311,10 @@ async def test_ordinary_growth_leaves_no_copies_either(path: Path) -> None:
         previous = await world.say(previous, input=[item(f"i{number}", "x" * (number * 37 % 3000))])
         if number % 5 == 0:
             run = await world.begin(previous, large={"tools": b"%d" % number * 500})
-            await store.append([Batch("p", run.shell.id, [event(0), event(1)])])
+            await world.append(run.shell.id, 0, 1)
             await world.finish(run, first_number=2)
+            if number % 3 == 0:
+                assert await store.compact(10)
     await store.close()
 
     assert pages_with_leftovers(path) == []

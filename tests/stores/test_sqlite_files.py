@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 from tests.stores.victim import WORKERS
-from tests.stores.world import World
+from tests.stores.world import CALL, SMALL, World, event, item, record
 
+from antiphon.engine.ports import Claim, Noted, RunName
+from antiphon.protocol.responses import Outcome
 from antiphon.stores.queries import migrations
+from antiphon.stores.rows import frames_of
 from antiphon.stores.sqlite import SqliteStore, database
 
 ACKNOWLEDGED = 400
@@ -62,7 +66,7 @@ async def test_a_database_of_a_newer_release_is_refused(folder: Path) -> None:
 
     for _ in range(2):  # nothing of the first try stays open
         with pytest.raises(
-            ValueError, match=r"^the database was written by a newer release \(schema 99, .* knows 1\)$"
+            ValueError, match=r"^the database was written by a newer release \(schema 99, .* knows 4\)$"
         ):
             SqliteStore(path)
 
@@ -93,17 +97,78 @@ async def test_a_second_process_is_refused_until_the_first_is_done(folder: Path)
     await store.close()
 
 
-async def test_the_schema_equals_all_migrations(folder: Path) -> None:
-    """A database that was brought up one migration at a time has the tables of a fresh one."""
+@pytest.mark.parametrize("release", [number for number, _ in migrations(database.PACKAGE)])
+def test_the_schema_equals_all_migrations(release: int) -> None:
+    """A database of an older release that is brought up has the tables of a fresh one."""
     query = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
-    fresh, grown = apsw.Connection(":memory:"), apsw.Connection(":memory:")
+    fresh, grown = apsw.Connection(":memory:"), of_release(release)
     database.migrate(fresh)
-    for number, text in migrations(database.PACKAGE):
-        grown.execute(text).fetchall()
-        grown.pragma("user_version", number)
-        database.migrate(grown)
+    database.migrate(grown)
 
     assert fresh.execute(query).fetchall() == grown.execute(query).fetchall()
+    assert fresh.pragma("user_version") == grown.pragma("user_version") == len(migrations(database.PACKAGE))
+
+
+def of_release(release: int, path: str = ":memory:") -> apsw.Connection:
+    """A database with the first migrations only."""
+    connection = apsw.Connection(path)
+    for number, text in migrations(database.PACKAGE)[:release]:
+        connection.execute(text).fetchall()
+        connection.pragma("user_version", number)
+    return connection
+
+
+def old_database(path: Path) -> None:
+    """As release 1 left it: a response, a run that continues it, one without events and one that has ended."""
+    connection = of_release(1, str(path))
+    encode = msgspec.json.encode
+    connection.execute("INSERT INTO threads VALUES (1, 'p', NULL, 0, 3, '[]')")
+    for position, name in enumerate(("before?", "before!", "run?")):
+        connection.execute("INSERT INTO items VALUES ('p', 1, ?, ?, ?)", (position, name, item(name).body))
+    connection.execute("INSERT INTO threads VALUES (2, 'p', NULL, 0, 0, '[]'), (3, 'p', NULL, 0, 1, '[]')")
+    connection.execute("INSERT INTO items VALUES ('p', 3, 0, 'ended!', ?)", (item("ended!").body,))
+    spans = {"before": (1, 0, 1, 2), "run": (1, 2, 3, 3), "fresh": (2, 0, 0, 0), "ended": (3, 0, 0, 1)}
+    for row, (name, span) in enumerate(spans.items(), 1):
+        status = {"run": "in_progress", "fresh": "queued"}.get(name, "completed")
+        connection.execute(
+            "INSERT INTO responses VALUES (?, 'p', ?, ?, ?, ?, ?, 1, NULL, ?, 0, 1, ?, ?, ?, '{}', x'7b7d')",
+            (row, name, *span, name != "before", status, encode(Outcome(status)), SMALL),
+        )
+    for row, numbers in ((2, [0, 1]), (2, [2]), (4, [0]), (4, [1, 2, 3])):
+        frames = frames_of([event(number) for number in numbers])
+        connection.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (row, numbers[0], numbers[-1], frames))
+    connection.execute("INSERT INTO journal VALUES (2, 'ws_1', ?, NULL)", (encode(CALL),))
+    connection.close()
+
+
+async def test_a_database_of_release_1_is_brought_up(folder: Path) -> None:
+    """Its unfinished runs can be taken over, and its ended logs are packed."""
+    path = folder / "state.db"
+    old_database(path)
+
+    store = SqliteStore(path)
+    world = World(store)
+    assert await store.unfinished() == [RunName("p", "run"), RunName("p", "fresh")]
+    assert await store.claim("p", "ended") is await store.claim("p", "before") is None
+    assert await store.claim("p", "run") == Claim(2, 2, 1)
+    assert await store.claim("p", "fresh") == Claim(2, -1, 1)
+    begun = await store.begun("p", "run")
+    assert begun is not None
+    assert begun.earlier == [item("before?").body, item("before!").body]
+    assert begun.input == [item("run?").body]
+    assert await store.journal("p", "run") == [Noted(CALL, None)]
+
+    assert not await world.append("run", 3)
+    assert await world.append("run", 2, 3, fence=2)
+    assert await store.compact(10) == 1
+    assert await world.finish(record("run"), first_number=4, fence=2)
+    assert await store.compact(10) == 1
+    for name, numbers in (("run", [0, 1, 2, 3]), ("ended", [0, 1, 2, 3])):
+        assert (await world.log(name))[:4] == [event(number) for number in numbers]
+    assert await world.seen("run") == ["before?", "before!", "run?", "run!"]
+    assert await store.unfinished() == [RunName("p", "fresh")]
+    assert await store.delete("p", "ended")
+    await store.close()
 
 
 @contextlib.contextmanager

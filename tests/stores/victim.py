@@ -10,9 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-from tests.stores.world import World, event
+from tests.stores.world import World
 
-from antiphon.engine.ports import Batch
 from antiphon.stores.sqlite import SqliteStore
 
 WORKERS = 6
@@ -24,7 +23,7 @@ def tell(*words: object) -> None:
 
 
 async def work(world: World, name: str) -> None:
-    """Chains of three turns, a background run, and the deletion of every second chain's middle and end."""
+    """Chains of three turns, a run whose log is packed, and the deletion of every second chain's middle and end."""
     for number in range(1_000_000):
         previous = None
         for turn in (f"{name}.{number}.{step}" for step in "abc"):
@@ -34,10 +33,11 @@ async def work(world: World, name: str) -> None:
         run = f"{name}.{number}.run"
         begun = await world.begin(previous, turn=run)
         tell("did", "begin", run)
-        await world.store.append([Batch("p", run, [event(0), event(1)])])
+        await world.append(run, 0, 1)
         tell("did", "append", run)
         await world.finish(begun, first_number=2)
         tell("did", "finish", run)
+        await world.store.compact(3)
         if number % 2:
             for turn in (run, f"{name}.{number}.c", f"{name}.{number}.b"):
                 tell("will", "delete", turn)

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from antiphon.engine.ports import Batch, Context, Parent, Record, Store, StoredItem
+from antiphon.engine.ports import FIRST_FENCE, Batch, Context, Parent, Record, Store, StoredItem, ToolCall
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page
@@ -19,6 +19,8 @@ from antiphon.protocol.responses import Outcome, Shell, Usage
 #: No test waits longer for anything.
 PATIENCE_SECONDS = 20
 SMALL = b'"model":"demo","store":true'
+LARGE = {"instructions": b'"' + b"i" * 5000 + b'"', "tools": b"[" + b"1," * 2000 + b"1]", "text": b'{"format":{}}'}
+CALL = ToolCall("ws_1", "web_search", '{"query":"a"}')
 
 
 class Stores(Protocol):
@@ -47,6 +49,11 @@ def items(*ids: str) -> list[StoredItem]:
 
 def event(number: int, type: str = "response.output_text.delta", rest: bytes = b'"delta":"x"') -> Event:
     return Event(number, type, b'{"type":"%b","sequence_number":%d,%b}' % (type.encode(), number, rest))
+
+
+def batch(response: str, *numbers: int, fence: int = FIRST_FENCE, project: str = "p") -> Batch:
+    """Small events of a run, with these numbers."""
+    return Batch(project, response, fence, [event(number) for number in numbers])
 
 
 def record(
@@ -146,13 +153,34 @@ class World:
         self.release(context)
         return begun
 
-    async def finish(self, begun: Record, status: str = "completed", first_number: int = 0, **members: Any) -> bool:
-        """Its end, with one item of output."""
+    async def append(self, response: str, *numbers: int, fence: int = FIRST_FENCE) -> bool:
+        """Whether the owner with this fence could append these events."""
+        [written] = await self.store.append([batch(response, *numbers, fence=fence, project=self.project)])
+        return written
+
+    async def finish(
+        self,
+        begun: Record,
+        status: str = "completed",
+        first_number: int = 0,
+        *,
+        fence: int = FIRST_FENCE,
+        **members: Any,
+    ) -> bool:
+        """Its end, with one event and one item of output."""
         response = begun.shell.id
         given = {"output": items(f"{response}!"), "stored": begun.stored, **members}
         ended = record(response, project=begun.project, status=status, background=True, **given)
-        last = Batch(begun.project, response, [event(first_number, "response.completed", b'"response":{}')])
-        return await self.store.finish(ended, last)
+        last = event(first_number, "response.completed", b'"response":{}')
+        return await self.store.finish(ended, fence, [Batch(begun.project, response, fence, [last])])
+
+    async def log(self, response: str, after: int = -1) -> list[Event]:
+        """All pages of a log."""
+        log: list[Event] = []
+        while page := await self.store.events(self.project, response, after):
+            log += page
+            after = page[-1].number
+        return log
 
     async def numbers(self, response: str, after: int = -1) -> list[int]:
         return [event.number for event in await self.store.events(self.project, response, after)]

@@ -8,7 +8,10 @@ from typing import Any
 from antiphon.engine import toolbox
 from antiphon.engine.context import view
 from antiphon.engine.ports import ModelRequest
+from antiphon.engine.recalling import recall
 from antiphon.protocol.requests import read_create
+from antiphon.upstreams.chat_completions.options import Options
+from antiphon.upstreams.chat_completions.request import encode, form_of
 
 Json = dict[str, Any]
 
@@ -22,9 +25,9 @@ def asked(*items: Json, model: str = "m", force_choice: bool = True, **parameter
 def asked_of(raw: bytes, *items: Json, force_choice: bool = True) -> ModelRequest:
     """The same, from the bytes of a client's request."""
     request = read_create(raw)
-    box = toolbox.sort(request, {}, strict=False)
     context = view(json.dumps(item).encode() for item in items)
-    return ModelRequest(request.model or "", context, box.visible, request, box.choice, force_choice)
+    box = toolbox.sort(request, {}, strict=False, items=context)
+    return ModelRequest(request.model or "", recall(context, box), box.visible, request, box.choice, force_choice)
 
 
 def user(text: str) -> Json:
@@ -34,3 +37,8 @@ def user(text: str) -> Json:
 def function(name: str, **members: Any) -> Json:
     """A declaration of a function."""
     return {"type": "function", "name": name, **members}
+
+
+def body_of(request: ModelRequest, options: Options, *, stream: bool) -> bytes:
+    """The body that it is sent as."""
+    return encode(form_of(request, options, stream=stream))

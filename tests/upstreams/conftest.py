@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-ON_BOTH_LOOPS = ("test_http.py", "test_http_connections.py", "test_tls.py", "test_upstream.py")
+ON_BOTH_LOOPS = ("test_http.py", "test_http_connections.py", "test_tls.py", "test_upstream.py", "test_dialects.py")
 
 
 def pytest_asyncio_loop_factories(

@@ -10,7 +10,8 @@ from typing import Any
 from tests.upstreams.asking import asked, user
 
 from antiphon.clock import SystemClock
-from antiphon.engine.ports import CallDelta, Delta, Stop, TextDelta
+from antiphon.engine.deltas import CallDelta, Delta, TextDelta
+from antiphon.engine.ports import Stop
 from antiphon.upstreams.embedded.upstream import Embedded
 
 PATIENCE_SECONDS = 20

@@ -55,3 +55,14 @@ def with_temperature(temperature: float) -> bytes:
     at = data.index(key) + len(key) + 4
     data[at : at + 4] = struct.pack("<f", temperature)
     return bytes(data)
+
+
+def with_template(template: str) -> bytes:
+    """The bundled model with another chat template, which is no longer than its own."""
+    data = bytearray(BUNDLED.read_bytes())
+    key = text("tokenizer.chat_template")
+    at = data.index(key) + len(key) + 4
+    (size,) = _U64.unpack_from(data, at)
+    comment = b"{#" + b" " * (size - len(template.encode()) - 4) + b"#}"
+    data[at + 8 : at + 8 + size] = template.encode() + comment
+    return bytes(data)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from antiphon.engine.ports import CallDelta, Delta, ReasoningDelta, RefusalDelta, TextDelta
+from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, RefusalDelta, TextDelta
 
 Said = tuple[Any, ...]
 

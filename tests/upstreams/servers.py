@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from antiphon.engine.ports import Delta, UpstreamError
+from antiphon.engine.deltas import Delta
+from antiphon.engine.ports import UpstreamError
 from antiphon.upstreams.http import HttpClient, Whole
 
 #: No wait of a test may be longer.

@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from tests.upstreams.asking import Json, asked, asked_of, function, user
+from tests.upstreams.asking import Json, asked, asked_of, body_of, function, user
 
 from antiphon.upstreams.chat_completions.options import Options
-from antiphon.upstreams.chat_completions.request import body_of
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 

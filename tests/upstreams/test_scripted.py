@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from tests.upstreams.asking import Json, asked, function, user
 from tests.upstreams.servers import Heard, within
 
-from antiphon.engine.ports import CallDelta, Capabilities, ModelInfo, ReasoningDelta, Stop, TextDelta, UpstreamError
-from antiphon.upstreams.scripted import Accept, ScriptedUpstream
+from antiphon.engine.deltas import CallDelta, ReasoningDelta, TextDelta
+from antiphon.engine.ports import Capabilities, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.upstreams.scripted import Accept, ScriptedUpstream, Step, behind
 
 
 async def test_a_script_is_played_step_by_step() -> None:
@@ -199,3 +201,75 @@ async def test_the_echo_makes_the_call_that_is_forced(choice: object, force: boo
     calls = [delta for delta in heard.deltas if isinstance(delta, CallDelta)]
     assert [(delta.name, delta.arguments) for delta in calls] == ([(called, "{}")] if called else [])
     assert bool(calls) != (TextDelta("You") in heard.deltas)
+
+
+# --- Replies that were cut ---
+
+
+def cut(text: str, prefix: str, **parameters: object) -> ModelRequest:
+    return msgspec.structs.replace(asked(user(text), **parameters), prefix=prefix)
+
+
+async def played(upstream: ScriptedUpstream, request: ModelRequest) -> tuple[str, Stop]:
+    heard = Heard()
+    stop = await upstream.run(request, heard)
+    return "".join(delta.text for delta in heard.deltas if isinstance(delta, TextDelta)), stop
+
+
+async def test_the_echo_goes_on_behind_every_character() -> None:
+    whole = "You said: né  🦄\n"
+    for at in range(1, len(whole) + 1):
+        rest, stop = await played(ScriptedUpstream(), cut("né  🦄\n", whole[:at]))
+        assert (whole[:at] + rest, stop.reason) == (whole, "stop")
+
+
+async def test_the_echo_says_all_of_it_behind_what_it_did_not_say() -> None:
+    assert (await played(ScriptedUpstream(), cut("Hi", "I said: ")))[0] == "You said: Hi"
+
+
+async def test_a_script_is_played_as_it_is() -> None:
+    upstream = ScriptedUpstream([[[TextDelta(" b")]]])
+
+    assert (await played(upstream, cut("Hi", "a")))[0] == " b"
+    assert upstream.requests[0].prefix == "a"
+
+
+WHOLE: list[Step] = [
+    Accept(),
+    [ReasoningDelta("Hm")],
+    [TextDelta("On"), TextDelta("ce")],
+    asyncio.Event(),
+    [TextDelta(" 🦄"), CallDelta(0, "c", "f", "{}")],
+    Stop("length"),
+]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "left"),
+    [
+        (None, WHOLE),
+        ("O", [[TextDelta("n"), TextDelta("ce")], *WHOLE[3:]]),
+        ("On", [[TextDelta("ce")], *WHOLE[3:]]),
+        ("Once", WHOLE[3:]),
+        ("Once ", [[TextDelta("🦄"), CallDelta(0, "c", "f", "{}")], Stop("length")]),
+        ("Once 🦄", [[CallDelta(0, "c", "f", "{}")], Stop("length")]),
+    ],
+)
+def test_what_of_a_script_follows(prefix: str | None, left: list[Step]) -> None:
+    assert list(behind(prefix, WHOLE)) == left
+
+
+@pytest.mark.parametrize("prefix", ["once", "Onc e", "Once 🦄!", "OnceOnce"])
+@pytest.mark.parametrize("script", [WHOLE, WHOLE[:-1]], ids=["with an end", "without"])
+def test_a_script_that_was_not_played_so_far_tells_it(prefix: str, script: list[Step]) -> None:
+    with pytest.raises(UpstreamError, match=r"says|ends before"):
+        list(behind(prefix, script))
+
+
+async def test_the_echo_counts_what_its_usage_tells_and_a_script_nothing() -> None:
+    request = cut("Hello there", "You ")
+    _, stop = await played(ScriptedUpstream(), request)
+
+    assert stop.usage is not None
+    assert await ScriptedUpstream().count(request) == stop.usage.input_tokens
+    assert await ScriptedUpstream([[]]).count(request) is None

@@ -24,10 +24,11 @@ from tests.upstreams.servers import (
     within,
 )
 
-from antiphon.engine.ports import ModelInfo, Stop, TextDelta, UpstreamError
+from antiphon.engine.deltas import TextDelta
+from antiphon.engine.ports import ModelInfo, Stop, UpstreamError
 from antiphon.upstreams import http
+from antiphon.upstreams.calling import BACKOFF_MAX_SECONDS
 from antiphon.upstreams.chat_completions import ChatCompletions, Options
-from antiphon.upstreams.chat_completions.upstream import BACKOFF_MAX_SECONDS
 from antiphon.upstreams.http import Timeouts
 
 HELLO = stream(chunk(OLLAMA, text("Hello")), chunk(OLLAMA, "{}", "stop"))
@@ -254,7 +255,7 @@ async def test_an_endless_error_is_not_read_for_ever(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_whole_reply_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.upstreams.chat_completions.upstream.REPLY_MAX", 100)
+    monkeypatch.setattr("antiphon.upstreams.calling.REPLY_MAX", 100)
 
     error, _, asked_times = await fail(replies(reply(WHOLES["openai"].body, content_type="application/json")))
 
@@ -530,7 +531,7 @@ async def test_another_server_of_this_kind_is_welcome() -> None:
 
 
 async def test_a_list_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.upstreams.chat_completions.upstream.MODELS_SECONDS", 0.05)
+    monkeypatch.setattr("antiphon.upstreams.calling.MODELS_SECONDS", 0.05)
 
     async def talk(conversation: Conversation) -> None:
         await conversation.closed()

@@ -14,12 +14,15 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from tests.specification.conformance import (
+    check_conversation,
     check_deleted,
     check_error,
     check_event,
+    check_item,
     check_item_list,
     check_model,
     check_model_list,
+    check_openai,
     check_response,
     check_stream,
     parse_sse,
@@ -316,7 +319,13 @@ def check_failure(reply: Reply) -> None:
 
 
 def check_body(method: str, path: str, body: Json) -> None:
-    if method == "DELETE":
+    if re.fullmatch(r"/v1/conversations/[^/]+/items", path):
+        check_item_list(body, conversation=True)
+    elif re.fullmatch(r"/v1/conversations/[^/]+/items/[^/]+", path) and method == "GET":
+        check_item(body)
+    elif path.startswith("/v1/conversations") and (method != "DELETE" or "/items/" in path):
+        check_conversation(body)
+    elif method == "DELETE":
         check_deleted(body)
     elif path == "/v1/models":
         check_model_list(body)
@@ -324,6 +333,8 @@ def check_body(method: str, path: str, body: Json) -> None:
         check_model(body)
     elif path.endswith("/input_items"):
         check_item_list(body)
+    elif path == "/v1/responses/input_tokens":
+        check_openai("TokenCountsResource", body)
     elif re.fullmatch(rf"/v1/responses|{RESPONSE}|{RESPONSE}/cancel", path):
         check_response(body)
     else:

@@ -9,7 +9,7 @@ import pytest
 from tests.web.client import Client, Json, asked
 from tests.web.conftest import Serve
 
-from antiphon.engine.ports import CallDelta, ReasoningDelta, TextDelta
+from antiphon.engine.deltas import CallDelta, ReasoningDelta, TextDelta
 
 
 async def test_create_retrieve_delete(serve: Serve) -> None:

@@ -12,7 +12,7 @@ from tests.web.conftest import Serve
 
 from antiphon import assemble
 from antiphon.config import Config
-from antiphon.engine.ports import TextDelta
+from antiphon.engine.deltas import TextDelta
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.web import messages, transport
 from antiphon.web.app import Route

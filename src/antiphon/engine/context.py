@@ -1,18 +1,20 @@
 """Request and earlier items in, the items that the model sees out.
 
-Checks that calls and their outputs pair up, makes what the request points at (images, files) readable for the
-model, and drops the oldest turns when the model says that its window is full.
+Checks that calls and their outputs pair up, heeds configuration updates, makes what the request points at (images,
+files) readable for the model, and drops the oldest turns when the model says that its window is full.
 Must not know how items were stored or how they are sent.  Rules: reference 3.1, 3.2; design decision 4.
 """
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from antiphon.engine.ports import Attachments, Capabilities, ContextItem
 from antiphon.protocol.errors import ApiError, invalid, quoted
 from antiphon.protocol.items import ANSWERS, Item, Part, decode_item, text_of_raw
+from antiphon.protocol.requests import CreateResponse, read_create
 
 encode = msgspec.json.encode
 
@@ -34,12 +36,55 @@ def check_pairs(items: Sequence[ContextItem]) -> None:
             calls[kind, call_id] = False
         elif kind in ANSWERS:
             if (ANSWERS[kind], call_id) not in calls:
-                text = f"No tool call found for function call output with call_id {quoted(call_id)}."
+                text = f"No tool call found for {_spoken(kind)} with call_id {quoted(call_id)}."
                 raise invalid(text, "input", None)
             calls[ANSWERS[kind], call_id] = True
-    for (_, call_id), answered in calls.items():
+    for (kind, call_id), answered in calls.items():
         if not answered:
-            raise invalid(f"No tool output found for function call {quoted(call_id)}.", "input", None)
+            raise invalid(f"No tool output found for {_spoken(kind)} {quoted(call_id)}.", "input", None)
+
+
+def _spoken(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+def configured(request: CreateResponse, items: Iterable[ContextItem]) -> CreateResponse:
+    """The request with what the configuration updates among the items say; of each setting the last one holds."""
+    updates = [read_update(item.view, "input") for item in items if item.view.kind == "configuration_update"]
+    if not updates:
+        return request
+    changed = msgspec.structs.replace(request)
+    for update in updates:
+        if update.reasoning is not None and update.reasoning.effort is not None:
+            changed.reasoning = _with(changed.reasoning, update.reasoning, "effort")
+            changed.raw_reasoning = _overlaid(changed.raw_reasoning, update.raw_reasoning, "effort")
+        if update.text is not None and update.text.format is not None:
+            changed.text = _with(changed.text, update.text, "format")
+            changed.raw_text = _overlaid(changed.raw_text, update.raw_text, "format")
+    return changed
+
+
+def read_update(view: Item, path: str) -> CreateResponse:
+    """A configuration update as the request that sets the same.  Raises ``ApiError`` 400 with its place."""
+    given = {"reasoning": view.reasoning, "text": view.text}
+    members = {name: raw for name, raw in given.items() if bytes(raw)}
+    try:
+        return read_create(encode({"input": "-", **members}))
+    except ApiError as error:
+        error.param = f"{path}.{error.param}"
+        raise
+
+
+_Settings = TypeVar("_Settings", bound=msgspec.Struct)
+
+
+def _with(settings: _Settings | None, update: _Settings, name: str) -> _Settings:
+    return update if settings is None else msgspec.structs.replace(settings, **{name: getattr(update, name)})
+
+
+def _overlaid(raw: bytes, update: bytes, name: str) -> bytes:
+    members = msgspec.json.decode(raw or b"null", type=dict[str, msgspec.Raw] | None) or {}
+    return encode({**members, name: msgspec.json.decode(update, type=dict[str, msgspec.Raw])[name]})
 
 
 def without_cut_calls(items: Sequence[ContextItem]) -> list[ContextItem]:
@@ -121,6 +166,28 @@ async def _read_part(part: Part, path: str, capabilities: Capabilities, attachme
     text = await attachments.text(part.file_url, part.file_data, part.filename, path)
     name = part.filename or part.file_url or "file"
     return Part(type="input_text", text=f'<file name="{name}">\n{text}\n</file>')
+
+
+def asked_to_go_on(said: str) -> list[ContextItem]:
+    """For a model that cannot be handed its own half reply: it reads what it said, and is asked for the rest."""
+    reply = Item(role="assistant", content=msgspec.Raw(encode([{"type": "output_text", "text": said}])))
+    plea = Item(role="user", content=msgspec.Raw(encode([{"type": "input_text", "text": _GO_ON}])))
+    return [ContextItem(reply, b""), ContextItem(plea, b"")]
+
+
+def asked_for_more() -> list[ContextItem]:
+    """For a model whose message is whole and who was about to do something, nobody knows what (docs/log.md)."""
+    return [ContextItem(Item(role="user", content=msgspec.Raw(encode([{"type": "input_text", "text": _MORE}]))), b"")]
+
+
+_MORE = (
+    "A technical fault came after your last message. If you were about to call a tool or to say more, do it now; "
+    "repeat nothing and do not mention the fault."
+)
+_GO_ON = (
+    "Your last message was cut off by a technical fault. Go on exactly where it ends, in the middle of a word if need "
+    "be; repeat nothing of it and do not mention the fault."
+)
 
 
 def drop_oldest_turns(items: Sequence[ContextItem], count: int = 1) -> list[ContextItem] | None:

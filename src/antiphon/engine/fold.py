@@ -14,14 +14,15 @@ encode = msgspec.json.encode
 
 
 class FoldedPart:
-    """A growing content part: text, refusal or raw reasoning."""
+    """A growing part: text, refusal, raw reasoning or a summary of it."""
 
-    __slots__ = ("kind", "logprobs", "pieces")
+    __slots__ = ("annotations", "kind", "logprobs", "pieces")
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.pieces: list[str] = []
         self.logprobs: list[bytes] = []
+        self.annotations: list[bytes] = []
 
     @property
     def text(self) -> str:
@@ -35,7 +36,9 @@ class FoldedPart:
         """The part as it stands (reference 6.2)."""
         text = encode(self.text)
         if self.kind == "output_text":
-            return b'{"type":"output_text","text":%b,"annotations":[],"logprobs":%b}' % (text, self.logprobs_json())
+            annotations = b"[" + b",".join(self.annotations) + b"]"
+            members = (text, annotations, self.logprobs_json())
+            return b'{"type":"output_text","text":%b,"annotations":%b,"logprobs":%b}' % members
         name = b"refusal" if self.kind == "refusal" else b"text"
         return b'{"type":"%b","%b":%b}' % (self.kind.encode(), name, text)
 
@@ -43,13 +46,14 @@ class FoldedPart:
 class FoldedItem:
     """A growing output item.  ``fixed`` are its members that do not grow, as JSON."""
 
-    __slots__ = ("body", "fixed", "id", "parts", "pieces", "type")
+    __slots__ = ("body", "fixed", "id", "parts", "pieces", "summary", "type")
 
     def __init__(self, type: str, id: str, fixed: Mapping[str, bytes]) -> None:
         self.type = type
         self.id = id
         self.fixed = fixed
         self.parts: list[FoldedPart] = []
+        self.summary: list[FoldedPart] = []
         self.pieces: list[str] = []
         self.body: bytes | None = None
 
@@ -60,13 +64,13 @@ class FoldedItem:
         return head + fixed + self._grown() + b"}"
 
     def _grown(self) -> bytes:
-        if self.type == "function_call":
-            return b',"arguments":' + encode("".join(self.pieces))
+        if self.type in _CALLS:
+            return b',"%b":%b' % (_CALLS[self.type], encode("".join(self.pieces)))
         content = b",".join(part.json() for part in self.parts)
         if self.type == "message":
             return b',"content":[%b]' % content
         if self.type == "reasoning":
-            return b',"summary":[],"content":[%b]' % content
+            return b',"summary":[%b],"content":[%b]' % (b",".join(part.json() for part in self.summary), content)
         return b""
 
 
@@ -119,13 +123,30 @@ class Fold:
         if event.get("logprobs"):
             part.logprobs.append(encode(event["logprobs"]))
 
+    def _annotated(self, event: Mapping[str, Any]) -> None:
+        part = self.items[event["output_index"]].parts[event["content_index"]]
+        part.annotations.append(encode(event["annotation"]))
+
+    def _summary_added(self, event: Mapping[str, Any]) -> None:
+        self.items[event["output_index"]].summary.append(FoldedPart(event["part"]["type"]))
+
+    def _summary_grew(self, event: Mapping[str, Any]) -> None:
+        self.items[event["output_index"]].summary[event["summary_index"]].pieces.append(event["delta"])
+
     def _call_grew(self, event: Mapping[str, Any]) -> None:
         self.items[event["output_index"]].pieces.append(event["delta"])
 
 
 _HEAD = ("id", "type", "status")
 #: Members that events make grow, by the item's type; every other is fixed from the start.
-_GROWN = {"message": ("content",), "reasoning": ("summary", "content"), "function_call": ("arguments",)}
+_GROWN = {
+    "message": ("content",),
+    "reasoning": ("summary", "content"),
+    "function_call": ("arguments",),
+    "custom_tool_call": ("input",),
+}
+#: The member of a call that grows.
+_CALLS = {"function_call": b"arguments", "custom_tool_call": b"input"}
 
 _HANDLERS: dict[str, Callable[[Fold, Mapping[str, Any]], None]] = {
     "response.created": Fold._lifecycle,
@@ -138,7 +159,11 @@ _HANDLERS: dict[str, Callable[[Fold, Mapping[str, Any]], None]] = {
     "response.output_item.done": Fold._item_done,
     "response.content_part.added": Fold._part_added,
     "response.output_text.delta": Fold._part_grew,
+    "response.output_text.annotation.added": Fold._annotated,
+    "response.reasoning_summary_part.added": Fold._summary_added,
+    "response.reasoning_summary_text.delta": Fold._summary_grew,
     "response.refusal.delta": Fold._part_grew,
     "response.reasoning_text.delta": Fold._part_grew,
     "response.function_call_arguments.delta": Fold._call_grew,
+    "response.custom_tool_call_input.delta": Fold._call_grew,
 }

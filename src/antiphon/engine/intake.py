@@ -8,10 +8,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from antiphon.engine.context import read_update
 from antiphon.engine.ports import Clock, ContextItem, Store, StoredItem
 from antiphon.protocol.decoding import decode, fewer
 from antiphon.protocol.errors import bad_choice, invalid, item_not_found, missing
 from antiphon.protocol.items import ANSWERS, ID_PREFIXES, Item, Part, decode_object
+from antiphon.protocol.tools import EXECUTIONS, read_listed, without_secrets
 
 encode = msgspec.json.encode
 
@@ -40,7 +42,10 @@ _PART_DEFAULTS = {
     "output_text": {"annotations": msgspec.Raw(b"[]"), "logprobs": msgspec.Raw(b"[]")},
     "input_image": {"detail": msgspec.Raw(b'"auto"')},
 }
-_ITEM_DEFAULTS = {"reasoning": {"summary": msgspec.Raw(b"[]")}}
+_ITEM_DEFAULTS = {
+    "additional_tools": {"role": msgspec.Raw(b'"developer"')},
+    "reasoning": {"summary": msgspec.Raw(b"[]")},
+}
 
 
 class Taken(ContextItem):
@@ -191,6 +196,20 @@ def _check(view: Item, kind: str, path: str) -> None:
         _check_output(view, f"{path}.output")
     if kind == "reasoning":
         _check_reasoning(view, path)
+    if kind in _BRING:
+        read_listed(view.tools, f"{path}.tools")
+    if kind == "additional_tools" and view.role not in (None, "developer"):
+        raise bad_choice(f"{path}.role", view.role, ("developer",))
+    if kind in _SEARCHES and view.execution is not None and view.execution not in EXECUTIONS:
+        raise bad_choice(f"{path}.execution", str(view.execution), EXECUTIONS)
+    if kind == "configuration_update":
+        read_update(view, path)
+
+
+#: Items that carry declarations of tools, those of a tool search, and those that have no status (reference 6.1, 6.3).
+_BRING = ("additional_tools", "tool_search_output")
+_SEARCHES = ("tool_search_call", "tool_search_output")
+_STATELESS = ("additional_tools", "configuration_update")
 
 
 def _check_reasoning(view: Item, path: str) -> None:
@@ -220,7 +239,18 @@ def _with_id(view: Item, data: bytes, fresh: str) -> Taken:
     view.id = view.id or fresh
     view.status = view.status or "completed"
     whole = {"id": msgspec.Raw(encode(view.id)), "type": msgspec.Raw(encode(view.kind)), **members}
-    whole |= {"id": msgspec.Raw(encode(view.id)), "status": msgspec.Raw(encode(view.status))}
+    whole["id"] = msgspec.Raw(encode(view.id))
+    if view.kind not in _STATELESS:
+        whole["status"] = msgspec.Raw(encode(view.status))
     if view.kind in ANSWERS:
         whole["output"] = view.output
-    return Taken(view, encode(_filled(whole, _ITEM_DEFAULTS.get(view.kind))))
+    if view.kind in _BRING:
+        whole["tools"] = without_secrets(view.tools)
+    return Taken(view, encode(_filled(whole, _defaults(view))))
+
+
+def _defaults(view: Item) -> Mapping[str, msgspec.Raw] | None:
+    if view.kind in _SEARCHES:
+        execution = b'"server"' if view.call_id is None else b'"client"'
+        return {"call_id": msgspec.Raw(b"null"), "execution": msgspec.Raw(execution)}
+    return _ITEM_DEFAULTS.get(view.kind)

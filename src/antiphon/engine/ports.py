@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from antiphon.engine.deltas import Delta
 from antiphon.protocol.events import Event
 from antiphon.protocol.items import Item
 from antiphon.protocol.requests import CreateResponse, Page
@@ -15,38 +16,7 @@ from antiphon.protocol.responses import Outcome, Shell, Usage
 from antiphon.protocol.tools import Tool as ToolDeclaration
 from antiphon.protocol.tools import ToolChoice
 
-# --- What an upstream says -------------------------------------------------------------------------------------
-
-
-class TextDelta(NamedTuple):
-    """Visible text; ``logprobs`` is the JSON array of its tokens' logprobs in the Responses shape."""
-
-    text: str
-    logprobs: bytes | None = None
-
-
-class RefusalDelta(NamedTuple):
-    """The model declines, in its own words."""
-
-    text: str
-
-
-class ReasoningDelta(NamedTuple):
-    """Raw reasoning text."""
-
-    text: str
-
-
-class CallDelta(NamedTuple):
-    """A piece of a function call; ``key`` tells parallel calls apart, ``name`` comes with the first piece."""
-
-    key: int
-    call_id: str | None
-    name: str | None
-    arguments: str
-
-
-Delta: TypeAlias = TextDelta | RefusalDelta | ReasoningDelta | CallDelta
+# --- Upstreams -------------------------------------------------------------------------------------------------
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -91,6 +61,9 @@ class ModelRequest(msgspec.Struct):
     #: ``tool_choice`` in terms of the functions in ``tools``.
     choice: ToolChoice = ToolChoice()
     force_choice: bool = True
+    #: What the reply has said so far, where it was cut: the model goes on behind the last character.  Only for models
+    #: whose capabilities say ``prefill``; it is never empty.
+    prefix: str | None = None
 
 
 class ContextItem(NamedTuple):
@@ -127,6 +100,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     files: bool = False
     #: It is told ``text.verbosity``.
     verbosity: bool = False
+    #: It goes on with a reply that was cut (``ModelRequest.prefix``); asked to go on otherwise.
+    prefill: bool = False
 
 
 class Upstream(Protocol):
@@ -134,6 +109,12 @@ class Upstream(Protocol):
 
     async def run(self, request: ModelRequest, feed: Feed) -> Stop:
         """One model call.  Raises ``UpstreamError``; cancellation ends the upstream's request at once."""
+
+    async def count(self, request: ModelRequest) -> int | None:
+        """How many tokens the request's prompt is, by the model's own tokenizer and chat template.
+
+        None where that cannot be had.  Raises ``UpstreamError``.
+        """
 
     async def models(self) -> list[ModelInfo]:
         """The models that it serves now.  Raises ``UpstreamError``."""
@@ -211,13 +192,20 @@ class ToolError(Exception):
 
 
 class Journal(Protocol):
-    """Keeps hosted calls from being run twice (design section 3, durable runs)."""
+    """Keeps hosted calls from being run twice (docs/log.md, I8).  Both raise ``Disowned``."""
 
-    async def begin(self, call: ToolCall) -> ToolResult | None:
-        """Notes the intent; the result if the call was already completed."""
+    async def begin(self, call: ToolCall) -> None:
+        """Notes the intent, durable on return: only then may the call be made."""
 
     async def complete(self, call: ToolCall, result: ToolResult) -> None:
-        """Notes the result."""
+        """Notes the result, durable on return."""
+
+
+class Noted(NamedTuple):
+    """A hosted call as the journal knows it; without a result it was interrupted."""
+
+    call: ToolCall
+    result: ToolResult | None
 
 
 # --- State -----------------------------------------------------------------------------------------------------
@@ -274,8 +262,11 @@ class Record(msgspec.Struct):
     request: bytes
     streamed: bool
     expires_at: int | None
-    #: False: kept only until it has been fetched (background with ``store: false``); nothing may continue it.
+    #: False: kept only until it has been fetched (background with ``store: false``); nothing may continue it.  In the
+    #: foreground such a response leaves what its conversation gets of it, and nothing else.
     stored: bool = True
+    #: The conversation that it runs in, which it holds (``Conversations.enter``).
+    conversation: str | None = None
 
 
 class Stored(NamedTuple):
@@ -299,19 +290,112 @@ class Listing(NamedTuple):
     has_more: bool
 
 
+#: The fence of the process that began a run; whoever takes it over raises it by one.
+FIRST_FENCE = 1
+
+
 class Batch(NamedTuple):
-    """Events of one run that are to be made durable together."""
+    """Events of one run, without gaps, that its owner wants durable; ``fence`` says who the owner is."""
 
     project: str
     response: str
+    fence: int
     events: list[Event]
 
 
-class Unfinished(NamedTuple):
-    """A background run that an earlier process left behind."""
+class RunName(NamedTuple):
+    """A background run."""
 
     project: str
     response: str
+
+
+class Claim(NamedTuple):
+    """A run that the caller owns from now on; whoever had it before is refused from now on (docs/log.md, I2).
+
+    ``last``: the number of its last durable event, -1 for none.  ``attempt``: how many takeovers there have been
+    since the log last grew, this one included; 0 when its last owner handed it back.
+    """
+
+    fence: int
+    last: int
+    attempt: int
+
+
+class Begun(NamedTuple):
+    """What a background run was begun with: its row, and the bodies of the items before it and of its input."""
+
+    stored: Stored
+    earlier: list[bytes]
+    input: list[bytes]
+
+
+class Disowned(Exception):
+    """The run has another owner by now, or has ended, or is gone: whoever hears this stops at once."""
+
+
+class Conversation(NamedTuple):
+    """A conversation; ``metadata`` is a JSON object."""
+
+    id: str
+    created_at: int
+    metadata: bytes
+
+
+class Hold(NamedTuple):
+    """A response that runs in a conversation, which no other may do meanwhile."""
+
+    project: str
+    conversation: str
+    response: str
+
+
+class Conversations(Protocol):
+    """Where conversations live: lines of items that responses continue one after another.
+
+    A response holds its conversation while it runs.  The hold ends with the transaction that writes the response's
+    end; that of an unfinished background run never lapses, any other when nobody renews it, by the store's clock.
+    Every call names the project, and may raise what those of ``Store`` may.
+    """
+
+    async def create(self, project: str, conversation: Conversation, items: Sequence[StoredItem]) -> None:
+        """Writes a new conversation with its first items, durable on return."""
+
+    async def read(self, project: str, conversation: str) -> Conversation | None:
+        """A conversation, or None."""
+
+    async def update(self, project: str, conversation: str, metadata: bytes) -> Conversation | None:
+        """The conversation with other metadata, or None."""
+
+    async def delete(self, project: str, conversation: str) -> bool:
+        """Removes a conversation and the items that nothing else needs; a response that runs in it goes on alone."""
+
+    async def add(self, project: str, conversation: str, items: Sequence[StoredItem]) -> bool:
+        """Appends items; False without the conversation.  Raises ``ApiError`` 400 while a response holds it."""
+
+    async def remove(self, project: str, conversation: str, item: str) -> bool:
+        """Takes an item out; responses that have seen it keep it.  False where it is not, raises as ``add`` does."""
+
+    async def items(self, project: str, conversation: str, page: Page) -> Listing | None:
+        """Its items, or None without the conversation.  Raises ``ApiError`` 400 for an unknown cursor."""
+
+    async def item(self, project: str, conversation: str, item: str) -> bytes | None:
+        """The newest of its items with this id."""
+
+    async def context(self, project: str, conversation: str) -> Context:
+        """What a response in it would see now; nothing is pinned or held.  Raises ``ApiError`` 404."""
+
+    async def enter(self, hold: Hold, seconds: float) -> Context:
+        """What the response in it sees, pinned until ``Store.release``, and held for so long from now on.
+
+        Raises ``ApiError`` 404, or 400 ``conversation_locked``.
+        """
+
+    async def renew(self, holds: Sequence[Hold], seconds: float) -> None:
+        """Holds that are still there last for so long from now on."""
+
+    async def leave(self, hold: Hold) -> None:
+        """The response leaves nothing; a hold that is not there any more is no error."""
 
 
 class Store(Protocol):
@@ -320,6 +404,10 @@ class Store(Protocol):
     Every call may raise ``StoreError``, or ``ApiError`` 503 where it is known when to try again.
     """
 
+    @property
+    def conversations(self) -> Conversations:
+        """Where conversations live."""
+
     async def context(self, project: str, response: str) -> Context:
         """What a continuation of ``response`` sees, pinned until ``release``.  Raises ``ApiError`` 400."""
 
@@ -327,28 +415,58 @@ class Store(Protocol):
         """The continuation was written or given up."""
 
     async def save(self, record: Record) -> None:
-        """Writes a finished response in one transaction, durable on return."""
+        """Writes a finished response in one transaction, durable on return; that ends its hold on a conversation.
+
+        Raises ``ApiError`` 400 ``conversation_locked`` where the hold has lapsed and another response came in between.
+        """
 
     async def begin(self, record: Record) -> None:
-        """Writes a background run that is about to start, durable on return."""
+        """Writes a background run that is about to start, owned with ``FIRST_FENCE``; durable on return."""
 
-    async def append(self, batches: Sequence[Batch]) -> None:
-        """Makes events of background runs durable, in one transaction."""
+    async def append(self, batches: Sequence[Batch]) -> list[bool]:
+        """Makes events of background runs durable, all of one run's in one transaction; which batches are.
 
-    async def finish(self, record: Record, last: Batch) -> bool:
-        """Ends a background run: items, status and last events in one transaction.  False: it had ended before."""
+        False: the run has another owner, has ended or is gone.  What is durable already is not written twice, so a
+        write whose outcome nobody heard can be repeated.  Raises ``ValueError`` where a batch would leave a gap.
+        """
 
-    async def journal_begin(self, project: str, response: str, call: ToolCall) -> ToolResult | None:
-        """Notes the intent of a hosted call of a background run; its result if it was completed before."""
+    async def finish(self, record: Record, fence: int, batches: Sequence[Batch]) -> bool:
+        """Ends a background run: its last events, items and status in one transaction.  False as for ``append``.
 
-    async def journal_complete(self, project: str, response: str, call: ToolCall, result: ToolResult) -> None:
-        """Notes the result of a hosted call."""
+        Only the record's output, outcome and expiry count.  Repeated by the owner that ended it, it is True again.
+        """
 
-    async def unfinished(self) -> list[Unfinished]:
-        """Background runs without a terminal state."""
+    async def claim(self, project: str, response: str) -> Claim | None:
+        """Takes a background run over, durable on return.  None: there is no such run, or it has ended."""
+
+    async def hand_back(self, runs: Sequence[tuple[RunName, int]]) -> None:
+        """Marks runs, each with the caller's fence, so that their next claim is no takeover (``attempt`` 0)."""
+
+    async def begun(self, project: str, response: str) -> Begun | None:
+        """What a background run was begun with; None where there is none."""
+
+    async def journal_begin(self, project: str, response: str, fence: int, call: ToolCall) -> None:
+        """Notes the intent of a hosted call; once more changes nothing.  Raises ``Disowned``."""
+
+    async def journal_complete(
+        self, project: str, response: str, fence: int, call: ToolCall, result: ToolResult
+    ) -> None:
+        """Notes the result of a hosted call.  Raises ``Disowned``."""
+
+    async def journal(self, project: str, response: str) -> list[Noted]:
+        """The hosted calls of a run, in the order in which they were begun."""
+
+    async def unfinished(self) -> list[RunName]:
+        """Background runs that have not ended, oldest first."""
+
+    async def compact(self, most: int) -> int:
+        """Packs the logs of up to ``most`` runs that have ended; how many there were.  Readers see no difference."""
 
     async def read(self, project: str, response: str) -> Stored | None:
         """A response, or None."""
+
+    async def status(self, project: str, response: str) -> str | None:
+        """Its status as it is stored, or None; for a response that cannot be read as well."""
 
     async def events(self, project: str, response: str, after: int) -> list[Event]:
         """The durable events of a background run with numbers above ``after``, in order; none at their end.
@@ -369,11 +487,49 @@ class Store(Protocol):
     async def expire(self, now: int) -> int:
         """Removes what is past its time; how many responses went."""
 
+    async def secret(self, name: str, *, make: bool = True) -> bytes | None:
+        """Random bytes that are kept under this name, 32 of them, durable on return; made if need be and asked for.
+
+        Whoever makes them first wins, so that all processes on a database have the same.
+        """
+
     async def ping(self) -> None:
         """Raises ``StoreError`` when the store cannot be used, which includes that the last write failed."""
 
     async def close(self) -> None:
         """Writes what is queued, then closes."""
+
+
+# --- Who works on what -----------------------------------------------------------------------------------------
+
+
+class Coordinator(Protocol):
+    """Says which process works on which background run, and carries word between processes.
+
+    It is never the truth: the store's fence decides who may write, so a word that is lost, doubled or late costs time
+    and nothing else (docs/log.md, I2).
+    """
+
+    async def submit(self, run: RunName) -> None:
+        """The run is durable and nobody works on it: somebody is to claim it."""
+
+    async def claim(self) -> RunName:
+        """The next run that this process is to take; waits until there is one."""
+
+    async def done(self, run: RunName) -> None:
+        """What was claimed has ended, or is not this process's any more."""
+
+    async def lost(self, run: RunName) -> None:
+        """The store has refused this process as the owner of the run: somebody is to see to it that it goes on."""
+
+    def on_cancel(self, told: Callable[[RunName], None]) -> None:
+        """Who in this process is told of a run that is to be cancelled."""
+
+    async def cancel(self, run: RunName) -> None:
+        """Tells whoever works on the run to end it."""
+
+    async def news(self, run: RunName) -> None:
+        """Returns when the log of a run that another process works on may have grown; never later than a while."""
 
 
 # --- The world -------------------------------------------------------------------------------------------------

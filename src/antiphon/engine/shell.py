@@ -28,11 +28,14 @@ def build(request: CreateResponse, *, response_id: str, created_at: int, model: 
         "tools": b"[" + b",".join(tools.echo(tool) for tool in request.declared) + b"]",
         "text": _text(request),
     }
+    if bytes(request.prompt) not in (b"", _NOTHING):
+        large["prompt"] = bytes(request.prompt)
     small = encode(_small(request, model))[1:-1] + b',"tool_choice":' + request.choice.echo
     return Shell(response_id, created_at, bool(request.background), small, large)
 
 
 def _small(request: CreateResponse, model: str) -> dict[str, object]:
+    conversation = request.conversation_id
     return {
         "model": model,
         "previous_response_id": request.previous_response_id,
@@ -53,6 +56,7 @@ def _small(request: CreateResponse, model: str) -> dict[str, object]:
         "service_tier": "default",
         "safety_identifier": request.safety_identifier,
         "prompt_cache_key": request.prompt_cache_key,
+        **({} if conversation is None else {"conversation": {"id": conversation}}),
     }
 
 

@@ -1,127 +1,252 @@
 """Which of a request's tools the model sees, which of them this server runs, and which are left out.
 
-Must not know how a tool works.  Rule: design decision 4.
+Tools come with the request, with items of its context (``additional_tools``, ``tool_search_output``), and while it
+runs by a tool search.  Namespaces are flattened: a model sees functions and custom tools by one name each.
+Must not know how a tool works.  Rule: design decision 4; shapes: reference 7.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from antiphon.engine import searching
+from antiphon.engine.calls import CUSTOM, FUNCTION, SEARCH, Callee, MayCall
+from antiphon.engine.choosing import choose
+from antiphon.engine.naming import Names
+from antiphon.engine.offers import Hosted, Offer
 from antiphon.engine.ports import ContextItem, Tool
+from antiphon.protocol.decoding import fewer
 from antiphon.protocol.errors import invalid
-from antiphon.protocol.items import ANSWERS, Item
+from antiphon.protocol.items import ANSWERS
 from antiphon.protocol.requests import CreateResponse
+from antiphon.protocol.tools import INNER_TOOLS_MAX, INNER_TYPES, ToolChoice, echo, leaves, read_listed
 from antiphon.protocol.tools import Tool as Declaration
-from antiphon.protocol.tools import ToolChoice
+
+encode = msgspec.json.encode
 
 
-class Hosted(msgspec.Struct, frozen=True):
-    """A function that the model sees and this server answers."""
+class Found(msgspec.Struct, frozen=True):
+    """What a tool search found: names that the model sees, and the JSON array of the declarations."""
 
-    tool: Tool
-    declaration: Declaration
+    names: list[str]
+    tools: bytes
 
 
-class Toolbox(msgspec.Struct):
-    """The tools of one request, sorted."""
+class Toolbox:
+    """The tools of one request, sorted; it grows while a model searches."""
 
-    visible: list[Declaration]
-    hosted: dict[str, Hosted]
-    left_out: list[str]
-    #: The request's choice in terms of ``visible``.
-    choice: ToolChoice = ToolChoice()
-    #: Functions that may be called; None: every one (reference 5.3).
-    allowed: frozenset[str] | None = None
+    def __init__(self, registry: Mapping[str, Tool]) -> None:
+        self.registry = registry
+        self.names = Names()
+        self.hosted: dict[str, Hosted] = {}
+        #: Tools of the request that this server cannot run, as paths.
+        self.left_out: list[str] = []
+        #: The request's choice in terms of ``visible``.
+        self.choice = ToolChoice()
+        #: Names that may be called; None: every one (reference 5.3).
+        self.allowed: frozenset[str] | None = None
+        #: By the names that the model sees.
+        self.offers: dict[str, Offer] = {}
+        #: The function by which the model searches where this server runs the search; None where it runs none.
+        self.search: str | None = None
+        self._callees: dict[str, Callee] = {}
+        self._namespaces: dict[str, str] = {}
+        self._index: searching.Index | None = None
 
+    @property
+    def visible(self) -> list[Declaration]:
+        """What the model sees; the first tool of a namespace tells what the namespace is."""
+        told: set[str | None] = {None}
+        return [self._introduced(offer.declaration, told) for offer in self.offers.values() if not offer.hidden]
+
+    def _introduced(self, tool: Declaration, told: set[str | None]) -> Declaration:
+        if tool.namespace in told:
+            return tool
+        told.add(tool.namespace)
+        about = self._namespaces.get(tool.namespace or "")
+        if not about:
+            return tool
+        description = f"[{tool.namespace}: {about}]"
+        return msgspec.structs.replace(tool, description="\n".join(filter(None, (description, tool.description))))
+
+    @property
+    def search_name(self) -> str:
+        """How the model calls a tool search, whoever runs it."""
+        return self.names.of("", _SEARCH)
+
+    def may_call(self, *, parallel: bool) -> MayCall:
+        """Which calls the model may make."""
+        hosted = {*self.hosted, *([self.search] if self.search is not None else [])}
+        return MayCall(frozenset(hosted), self.allowed, parallel, self._callees)
+
+    # --- Tools that come ---
+
+    def add(self, declaration: Declaration, *, searched: bool, again: bool = False) -> bool:
+        """Offers a tool with what is inside of it.  False: this server cannot run it.
+
+        ``searched``: there is a tool search, until which those wait whose loading is deferred.  ``again``: the same
+        tool may be there already, from another item.
+        """
+        if declaration.type == "tool_search":
+            return True
+        if declaration.type == "namespace" and declaration.description:
+            self._namespaces[declaration.name or ""] = declaration.description
+        for leaf, namespace in leaves([declaration]):
+            self._offer(leaf, namespace, deferred=searched and leaf.defer_loading)
+        tool = self.registry.get(declaration.type)
+        if tool is None or declaration.type in (*INNER_TYPES, "namespace"):
+            return declaration.type in (*INNER_TYPES, "namespace")
+        hosted = Hosted(tool, declaration)
+        for function in tool.functions(declaration):
+            if not again or function.name not in self.hosted:
+                self._offer_hosted(hosted, function, deferred=searched and declaration.defer_loading)
+        return True
+
+    def _offer(self, leaf: Declaration, namespace: str | None, *, deferred: bool) -> None:
+        own = leaf.name or ""
+        name = self.names.give(namespace, own)
+        if name in self.hosted:
+            return
+        before = self.offers.get(name)
+        hidden = deferred and (before is None or before.hidden)
+        seen = msgspec.structs.replace(leaf, name=name, own_name=own, namespace=namespace)
+        if before is not None and before.hidden and not hidden:
+            del self.offers[name]  # what is loaded comes last, so that all others stay where they are
+        self.offers[name] = Offer(seen, leaf, None, deferred or (before is not None and before.deferred), hidden)
+        self._callees[name] = Callee(CUSTOM if leaf.type == "custom" else FUNCTION, own, namespace)
+
+    def _offer_hosted(self, hosted: Hosted, function: Declaration, *, deferred: bool) -> None:
+        """A hosted tool's function shares the model's name space with the client's functions: each name means one."""
+        name, path = function.name or "", hosted.declaration.path
+        if name in self.names:
+            raise invalid(f"Duplicate tool name: '{name}' is also the name of a function of {path}.", path)
+        self.hosted[self.names.give(None, name)] = hosted
+        self.offers[name] = Offer(function, hosted.declaration, hosted, deferred, deferred)
+
+    def offer_search(self, declaration: Declaration) -> bool:
+        """Lets the model search; False: this server would, and there is nothing to search."""
+        server = declaration.execution == "server"
+        deferred = [offer.declaration for offer in self.offers.values() if offer.deferred]
+        if server and not deferred:
+            return False
+        name = self.names.give("", _SEARCH)
+        if server:
+            seen = searching.function(name, deferred, self._namespaces)
+            self.search = name
+        else:
+            seen = msgspec.structs.replace(declaration, type="function", name=name)
+            self._callees[name] = Callee(SEARCH, name)
+        self.offers = {name: Offer(seen, declaration), **self.offers}  # first, so that what is found comes behind it
+        return True
+
+    # --- Tools that are found ---
+
+    def load(self, names: Iterable[str]) -> None:
+        """The model sees these from now on, behind all others."""
+        for name in names:
+            if self.offers[name].hidden:
+                offer = self.offers.pop(name)
+                offer.hidden = False
+                self.offers[name] = offer
+
+    def load_listed(self, listed: Sequence[Declaration]) -> None:
+        """The tools that a ``tool_search_output`` lists."""
+        for declaration in listed:
+            self.add(declaration, searched=False, again=True)
+
+    def find(self, arguments: str) -> Found:
+        """Searches among the deferred tools, and loads what was found."""
+        asked = searching.read_query(arguments)
+        if self._index is None:
+            tools = [offer.declaration for offer in self.offers.values() if offer.deferred]
+            self._index = searching.Index(tools, self._namespaces)
+        names = self._index.best(asked.query, asked.limit)
+        self.load(names)
+        return Found(names, self._regrouped([self.offers[name] for name in names]))
+
+    def _regrouped(self, found: Sequence[Offer]) -> bytes:
+        """The tools as a ``tool_search_output`` lists them: in their namespaces, as the client wrote them."""
+        groups: dict[str | None, list[bytes]] = {None: []}
+        for offer in found:
+            namespace = offer.declaration.namespace
+            groups.setdefault(namespace, []).append(echo(offer.source) if namespace is None else offer.source.raw)
+        listed = list(dict.fromkeys(groups.pop(None)))
+        for namespace, raws in groups.items():
+            about = self._namespaces.get(namespace or "", "")
+            head = b'"type":"namespace","name":%b,"description":%b' % (encode(namespace), encode(about))
+            listed.append(b'{%b,"tools":[%b]}' % (head, b",".join(raws)))
+        return b"[" + b",".join(listed) + b"]"
+
+
+_SEARCH = "tool_search"
 
 #: Items that every dialect shows to its model, besides those that a hosted tool recalls.
 SEEN = frozenset({"message", "reasoning", *ANSWERS, *ANSWERS.values()})
-
-
-def sort(request: CreateResponse, registry: Mapping[str, Tool], *, strict: bool) -> Toolbox:
-    """Raises ``ApiError`` 400 where leaving a tool out would change what was asked for."""
-    box = Toolbox([], {}, [])
-    client = {tool.name for tool in request.declared if tool.type == "function"}
-    for index, declaration in enumerate(request.declared):
-        if declaration.type == "function":
-            box.visible.append(declaration)
-        elif (tool := registry.get(declaration.type)) is not None:
-            for function in tool.functions(declaration):
-                _check_free(box, client, function, index)
-                box.visible.append(function)
-                box.hosted[function.name or ""] = Hosted(tool, declaration)
-        else:
-            box.left_out.append(f"tools[{index}]")
-            if _is_needed(request, declaration, strict=strict):
-                text = f"Unsupported tool: this server cannot run {declaration.label}."
-                raise invalid(text, f"tools[{index}].type", "unsupported_value")
-    box.allowed = _allowed(request, box)
-    box.choice = _choice_of_functions(request.choice, box)
-    if request.choice.mode == "required" and not _callable(box):
-        raise invalid("Tool choice 'required' needs a tool that this server can run.", "tool_choice")
-    return box
-
-
-def _check_free(box: Toolbox, client: Set[str | None], function: Declaration, index: int) -> None:
-    """A hosted tool's function shares the model's name space with the client's functions: each name means one."""
-    if function.name in client or function.name in box.hosted:
-        text = f"Duplicate tool name: '{function.name}' is also the name of a function of tools[{index}]."
-        raise invalid(text, f"tools[{index}]")
-
-
-def _allowed(request: CreateResponse, box: Toolbox) -> frozenset[str] | None:
-    choice = request.choice
-    if choice.mode == "none":
-        return frozenset()
-    if choice.type != "allowed_tools":
-        return None
-    return frozenset(tool.name or "" for tool in box.visible if _is_named(tool, box, choice.names))
-
-
-def _is_named(tool: Declaration, box: Toolbox, names: Sequence[str]) -> bool:
-    hosted = box.hosted.get(tool.name or "")
-    return tool.name in names or (hosted is not None and hosted.declaration.type in names)
-
-
-def _choice_of_functions(choice: ToolChoice, box: Toolbox) -> ToolChoice:
-    """What upstreams are told: the choice of a hosted tool is that of the functions it is made of."""
-    if choice.type == "allowed_tools" and box.allowed is not None:
-        return msgspec.structs.replace(choice, names=tuple(sorted(box.allowed)))
-    names = [name for name, one in box.hosted.items() if one.declaration.type == choice.type]
-    return ToolChoice(choice.mode, "allowed_tools", tuple(names), choice.echo) if names else choice
-
-
-def _callable(box: Toolbox) -> bool:
-    return any(box.allowed is None or tool.name in box.allowed for tool in box.visible)
-
-
-def _is_needed(request: CreateResponse, declaration: Declaration, *, strict: bool) -> bool:
-    demanded = request.choice.mode == "required" and request.choice.type == declaration.type
-    return strict or demanded or len(request.declared) == 1
+#: Items that the model sees in another form, or that change what it sees.
+_HEEDED = frozenset({"tool_search_call", "tool_search_output", "additional_tools", "configuration_update"})
 
 
 def unseen(items: Sequence[ContextItem], registry: Mapping[str, Tool]) -> list[str]:
     """Items of the request that are carried but that the model does not see, as paths for the warnings."""
-    seen = SEEN | {tool.item_type for tool in registry.values()}
+    seen = SEEN | _HEEDED | {tool.item_type for tool in registry.values()}
     return [f"input[{index}]" for index, item in enumerate(items) if item.view.kind not in seen]
 
 
-def recall(items: Sequence[ContextItem], registry: Mapping[str, Tool]) -> list[ContextItem]:
-    """Hosted calls of earlier turns as the call and the result that the model saw then."""
-    by_item = {tool.item_type: tool for tool in registry.values()}
-    recalled: list[ContextItem] = []
-    for item in items:
-        tool = by_item.get(item.view.kind)
-        if tool is None:
-            recalled.append(item)
-        else:
-            call, text = tool.recall(msgspec.json.decode(item.body))
-            recalled += exchange(call.item_id, call.name, call.arguments, text)
-    return recalled
+def sort(
+    request: CreateResponse,
+    registry: Mapping[str, Tool],
+    *,
+    strict: bool,
+    items: Sequence[ContextItem] = (),
+    earlier: int = 0,
+) -> Toolbox:
+    """The tools of the request and of its context, of whose items the first ``earlier`` come from before it.
+
+    Raises ``ApiError`` 400 where leaving a tool out would change what was asked for.
+    """
+    box = Toolbox(registry)
+    brought = _brought(items, earlier)
+    declared = [*request.declared, *(tool for kind, tools in brought if kind == _ADDED for tool in tools)]
+    for leaf, namespace in leaves(request.declared):
+        if namespace is None:
+            box.names.give(None, leaf.name or "")  # names without a namespace stay what the client knows them as
+    searches = [one for one in declared if one.type == _SEARCH]
+    for declaration in request.declared:
+        if not box.add(declaration, searched=bool(searches)):
+            _leave_out(box, declaration, request, strict=strict)
+    for kind, tools in brought:
+        if kind == _SEARCHED:
+            box.load_listed(tools)
+            continue
+        for one in tools:
+            if not box.add(one, searched=bool(searches), again=True) and one.path.startswith("input"):
+                _leave_out(box, one, request, strict=strict)
+    fewer("tools", len(box.offers), INNER_TOOLS_MAX)
+    if searches and not box.offer_search(searches[-1]):
+        box.left_out += [one.path for one in searches[-1:] if not one.path.startswith(_EARLIER)]
+    box.choice, box.allowed = choose(request.choice, declared, box.offers)
+    box.load(box.choice.names)
+    return box
 
 
-def exchange(call_id: str, name: str, arguments: str, text: str) -> list[ContextItem]:
-    """A hosted call and its result, as the model sees them; they are never stored in this form."""
-    call = Item(type="function_call", call_id=call_id, name=name, arguments=arguments)
-    result = Item(type="function_call_output", call_id=call_id, output=msgspec.Raw(msgspec.json.encode(text)))
-    return [ContextItem(call, b""), ContextItem(result, b"")]
+_ADDED, _SEARCHED = "additional_tools", "tool_search_output"
+_EARLIER = "previous_response_id"
+
+
+def _brought(items: Sequence[ContextItem], earlier: int) -> list[tuple[str, list[Declaration]]]:
+    """The tools of items that bring some, by the item's type."""
+    brought = []
+    for index, item in enumerate(items):
+        if item.view.kind in (_ADDED, _SEARCHED):
+            path = f"input[{index - earlier}].tools" if index >= earlier else _EARLIER
+            brought.append((item.view.kind, read_listed(item.view.tools, path)))
+    return brought
+
+
+def _leave_out(box: Toolbox, declaration: Declaration, request: CreateResponse, *, strict: bool) -> None:
+    box.left_out.append(declaration.path)
+    demanded = request.choice.mode == "required" and request.choice.type == declaration.type
+    alone = len(request.declared) == 1 and declaration is request.declared[0]
+    if strict or demanded or alone:
+        text = f"Unsupported tool: this server cannot run {declaration.label}."
+        raise invalid(text, f"{declaration.path}.type", "unsupported_value")

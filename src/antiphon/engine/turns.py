@@ -1,21 +1,27 @@
 """The loop: a model turn, its hosted tool calls, again, until done, cancelled or at a limit.
 
-Nothing here asks whether anybody is streaming.  Must not know what a run is stored as.
+It can be taken up where a log ends.  Nothing here asks whether anybody is streaming.  Must not know what a run is
+stored as.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec import Raw
 
 from antiphon.engine import context
+from antiphon.engine.calls import CUSTOM, FUNCTION, SEARCH, format_object
 from antiphon.engine.draft import Draft
+from antiphon.engine.fold import FoldedItem
+from antiphon.engine.offers import Hosted
 from antiphon.engine.ports import (
     Clock,
     ContextItem,
     Feed,
     Journal,
     ModelRequest,
+    Noted,
     Publish,
     Route,
     Stop,
@@ -24,10 +30,13 @@ from antiphon.engine.ports import (
     ToolResult,
     UpstreamError,
 )
-from antiphon.engine.toolbox import Hosted, Toolbox, exchange
+from antiphon.engine.recalling import exchange, found, recall
+from antiphon.engine.toolbox import Toolbox
+from antiphon.protocol.events import Event
 from antiphon.protocol.items import decode_item
-from antiphon.protocol.requests import CreateResponse
+from antiphon.protocol.requests import OUTPUT_TOKENS_MIN, CreateResponse
 from antiphon.protocol.responses import InputDetails, Outcome, OutputDetails, ResponseError, Usage
+from antiphon.protocol.tools import read_listed
 
 #: Characters a token stands for, where an upstream tells no usage (design decision 13).
 CHARS_PER_TOKEN = 4
@@ -39,6 +48,8 @@ class Limits(msgspec.Struct, frozen=True):
     model_calls_max: int = 64
     tool_seconds: float = 300
     attachments_max: int = 100
+    #: A hosted call with effects that a crash interrupted is made again; otherwise the model is told (I8).
+    repeat_interrupted_calls: bool = False
 
 
 class Plan(msgspec.Struct):
@@ -67,42 +78,89 @@ class Turns:
         #: Whether a tool was run that is not read-only: then the whole must not be tried again unasked.
         self.had_effects = False
 
+    async def resume(self, noted: Sequence[Noted]) -> None:
+        """Takes the run up where its log ends; ``noted`` are its hosted calls (docs/log.md, "Taking over")."""
+        done = {item.id for item in self._draft.fold.items if item.body is not None}
+        self._publish(self._draft.settle(turn_over=any(one.call.item_id not in done for one in noted)))
+        if self._draft.fold.items:
+            self._usage = self._estimate(0)  # what the model's side told is not in the log
+        calls = {one.call.item_id: one for one in noted}
+        told: list[ContextItem] = []
+        for item in self._draft.fold.items:
+            one = calls.pop(item.id, None) if item.body is not None else None
+            if one is not None and one.result is not None:
+                told += exchange(item.id, one.call.name, one.call.arguments, one.result.for_model)
+            elif item.body is not None:
+                told.append(ContextItem(decode_item(item.body), item.body))
+        searched = self._load_again(told)
+        self._hosted_calls = len(noted) + searched
+        self._items += recall(told, self._plan.toolbox)
+        if not self._draft.cut and not calls and told and told[-1].view.kind == "message":
+            self._items += context.asked_for_more()
+        for one in calls.values():
+            await self._take_up(one)
+
+    def _load_again(self, items: Sequence[ContextItem]) -> int:
+        """What searches of this run have found can be called; how many searches there were."""
+        outputs = [item.view for item in items if item.view.kind == "tool_search_output"]
+        for view in outputs:
+            self._plan.toolbox.load_listed(read_listed(view.tools, "tools"))
+        return len(outputs)
+
+    async def _take_up(self, one: Noted) -> None:
+        """A call that was begun and whose item is not done."""
+        hosted = self._plan.toolbox.hosted.get(one.call.name)
+        if hosted is None:  # the operator has taken the tool away
+            if self._draft.has(one.call.item_id):
+                self._publish(self._draft.close_hosted(one.call.item_id, _INTERRUPTED.members, "failed"))
+            self._items += exchange(one.call.item_id, one.call.name, one.call.arguments, _INTERRUPTED.for_model)
+            return
+        again = hosted.tool.read_only or self._plan.limits.repeat_interrupted_calls
+        result = one.result
+        if result is None and not again:
+            self.had_effects = True
+            result = _INTERRUPTED
+            await self._journal.complete(one.call, result)
+        await self._make(one.call, hosted, result)
+
     async def run(self) -> Outcome:
         """Runs to the end.  Raises ``UpstreamError`` when the model's side fails."""
-        for number in range(self._plan.limits.model_calls_max):
-            seen = len(self._draft.fold.items)
-            stop = await self._model_turn(first=number == 0)
+        if self._waits_for_client(0):
+            return self._completed()  # the log was cut behind the calls that the client is to answer
+        for _ in range(self._plan.limits.model_calls_max):
+            # An item that is open was cut, and this model call goes on with it.
+            seen = sum(item.body is not None for item in self._draft.fold.items)
+            stop = await self._model_turn()
             self._count(stop, seen)
             cut = stop.reason in _INCOMPLETE
             self._publish(self._draft.end_turn(cut=cut))
-            if cut:
-                return Outcome("incomplete", incomplete_reason=_INCOMPLETE[stop.reason], usage=self._usage)
-            hosted = self._draft.hosted_calls()
+            hosted = [] if cut else self._draft.hosted_calls()
             if hosted:
                 self._remember(seen)
                 await self._run_hosted(hosted)
+            if cut:
+                return Outcome("incomplete", incomplete_reason=_INCOMPLETE[stop.reason], usage=self._usage)
             if not hosted or self._waits_for_client(seen):
-                return Outcome("completed", int(self._clock.now()), usage=self._usage)
+                return self._completed()
         message = f"The run needed more than {self._plan.limits.model_calls_max} model calls."
         return Outcome("failed", error=ResponseError("server_error", message), usage=self._usage)
 
-    async def _model_turn(self, *, first: bool) -> Stop:
+    def _completed(self) -> Outcome:
+        return Outcome("completed", int(self._clock.now()), usage=self._usage)
+
+    async def _model_turn(self) -> Stop:
         """One model call; with ``truncation: auto`` again without the oldest turns while the window is full.
 
         Each time twice as many go, so that a long conversation costs few calls.
         """
-        plan = self._plan
         before = len(self._draft.fold.items)
         dropped = 1
         while True:
-            # A forced choice is forced once: a hosted loop would never end otherwise (reference 5.3).
-            box = plan.toolbox
-            asked = ModelRequest(plan.route.model, self._items, box.visible, plan.request, box.choice, first)
             try:
-                return await plan.route.upstream.run(asked, self._feed)
+                return await self._plan.route.upstream.run(self._asked(), self._feed)
             except UpstreamError as error:
                 full = error.code == "context_length_exceeded" and self._draft.quiet(before)
-                if not full or plan.request.truncation != "auto":
+                if not full or self._plan.request.truncation != "auto":
                     raise
                 shorter = context.drop_oldest_turns(self._items, dropped)
                 if shorter is None:
@@ -111,6 +169,20 @@ class Turns:
                 dropped *= 2
             finally:
                 self._feed.on_pressure(_nothing, _nothing)  # its connection may serve another run from here on
+
+    def _asked(self) -> ModelRequest:
+        """The next model call.  A forced choice is forced once: a hosted loop would never end otherwise (5.3)."""
+        plan, box = self._plan, self._plan.toolbox
+        first = not self._draft.fold.items
+        asked = ModelRequest(plan.route.model, self._items, box.visible, plan.request, box.choice, first)
+        said = self._draft.cut
+        if said:
+            asked.request = _with_less_to_say(plan.request, said)
+            if plan.route.upstream.capabilities(plan.route.model).prefill:
+                asked.prefix = said
+            else:
+                asked.items = [*self._items, *context.asked_to_go_on(said)]
+        return asked
 
     def _count(self, stop: Stop, seen: int) -> None:
         usage = stop.usage or self._estimate(seen)
@@ -123,15 +195,14 @@ class Turns:
 
     def _remember(self, seen: int) -> None:
         bodies = [item.body for item in self._draft.fold.items[seen:] if item.body is not None]
-        self._items += [ContextItem(decode_item(body), body) for body in bodies]
+        self._items += recall([ContextItem(decode_item(body), body) for body in bodies], self._plan.toolbox)
 
     def _waits_for_client(self, seen: int) -> bool:
         """A turn may mix hosted and client calls: the hosted ones are run, then the client is asked."""
-        return any(item.type == "function_call" for item in self._draft.fold.items[seen:])
+        return any(_is_for_client(item) for item in self._draft.fold.items[seen:])
 
     async def _run_hosted(self, calls: list[ToolCall]) -> None:
         for call in calls:
-            hosted = self._plan.toolbox.hosted[call.name]
             limit = self._plan.request.max_tool_calls
             if limit is not None and self._hosted_calls >= limit:
                 # Reaching the cap is no reason to stop: further calls are ignored (reference 2.4, 9.4).
@@ -140,12 +211,37 @@ class Turns:
                 self._items += exchange(call_id, call.name, call.arguments, text)
                 continue
             self._hosted_calls += 1
+            if call.name == self._plan.toolbox.search:
+                self._search(call)
+                continue
+            hosted = self._plan.toolbox.hosted[call.name]
             await self._run_one(call._replace(item_id=self._clock.new_id(hosted.tool.item_prefix)), hosted)
 
+    def _search(self, call: ToolCall) -> None:
+        """A tool search is told with what it found, so that no log ends between the two, and needs no journal."""
+        result = self._plan.toolbox.find(call.arguments)
+        call_id = self._clock.new_id("tsc_")
+        whole = {"call_id": None, "execution": "server"}
+        arguments = Raw(format_object(call.arguments))
+        events = self._whole_item("tool_search_call", call_id, {**whole, "arguments": arguments})
+        output_id = self._clock.new_id("tso_")
+        events += self._whole_item("tool_search_output", output_id, {**whole, "tools": Raw(result.tools)})
+        self._publish(events)
+        self._items += exchange(call_id, call.name, call.arguments, found(result.names))
+
+    def _whole_item(self, item_type: str, item_id: str, members: Mapping[str, object]) -> list[Event]:
+        opened = self._draft.open_hosted(item_type, item_id, members)
+        return opened + self._draft.close_hosted(item_id, {}, "completed")
+
     async def _run_one(self, call: ToolCall, hosted: Hosted) -> None:
+        await self._journal.begin(call)
+        await self._make(call, hosted, None)
+
+    async def _make(self, call: ToolCall, hosted: Hosted, result: ToolResult | None) -> None:
+        """A call whose intent is durable; ``result``: what is known already."""
         tool, draft = hosted.tool, self._draft
-        self._publish(draft.open_hosted(tool.item_type, call.item_id, tool.opened(call)))
-        result = await self._journal.begin(call)
+        if not draft.has(call.item_id):
+            self._publish(draft.open_hosted(tool.item_type, call.item_id, tool.opened(call)))
         if result is None:
             self.had_effects = self.had_effects or not tool.read_only
             result = await self._call(call, hosted)
@@ -168,8 +264,29 @@ class Turns:
             return ToolResult({"error": text}, text, completed=False)
 
 
+def _is_for_client(item: FoldedItem) -> bool:
+    """A call that the client answers (reference 7); a tool search may be this server's own."""
+    return item.type in _CLIENT_CALLS or (item.type == SEARCH.item_type and item.fixed.get("execution") == _CLIENT)
+
+
+_CLIENT_CALLS, _CLIENT = (FUNCTION.item_type, CUSTOM.item_type), b'"client"'
+
+
 def _nothing() -> None:
     """There is no source to pause between two model calls."""
 
 
+def _with_less_to_say(request: CreateResponse, said: str) -> CreateResponse:
+    """What was said counts against the limit of the whole."""
+    if request.max_output_tokens is None:
+        return request
+    rest = max(OUTPUT_TOKENS_MIN, request.max_output_tokens - len(said) // CHARS_PER_TOKEN)
+    return msgspec.structs.replace(request, max_output_tokens=rest)
+
+
+_INTERRUPTED = ToolResult(
+    {"error": "The call was interrupted, its outcome is unknown."},
+    "The call was interrupted: it may or may not have taken effect, its outcome is unknown.",
+    completed=False,
+)
 _INCOMPLETE: Mapping[str, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}

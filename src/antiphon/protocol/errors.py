@@ -78,6 +78,17 @@ def response_not_found(response_id: str) -> ApiError:
     return ApiError(404, f"Response with id '{quoted(response_id)}' not found.")
 
 
+def conversation_not_found(conversation_id: str, param: str | None = None) -> ApiError:
+    """404: no such conversation in this project; ``param`` where a request names it (reference 3.2.7)."""
+    return ApiError(404, f"Conversation with id '{quoted(conversation_id)}' not found.", param=param)
+
+
+def conversation_locked() -> ApiError:
+    """400: another response is running in it (reference 3.2.8)."""
+    message = "Another process is currently operating on this conversation. Please retry in a few seconds."
+    return invalid(message, "conversation", "conversation_locked")
+
+
 def previous_not_found(response_id: str) -> ApiError:
     """400, not 404: create answers so for an unknown ``previous_response_id`` (reference 3.2.5)."""
     message = f"Previous response with id '{quoted(response_id)}' not found."

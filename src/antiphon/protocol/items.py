@@ -43,6 +43,12 @@ class Item(msgspec.Struct):
     summary: msgspec.Raw = NOTHING
     encrypted_content: str | None = None
     phase: str | None = None
+    #: Of items that bring tools along, and of a tool search.
+    tools: msgspec.Raw = NOTHING
+    execution: Any = None
+    #: Of a configuration update.
+    reasoning: msgspec.Raw = NOTHING
+    text: msgspec.Raw = NOTHING
 
     @property
     def kind(self) -> str:

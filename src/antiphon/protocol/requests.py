@@ -5,7 +5,8 @@ Must not know what is stored or which models exist.  Shapes: responses-api refer
 """
 
 import re
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -30,6 +31,7 @@ TRUNCATIONS = ("auto", "disabled")
 SERVICE_TIERS = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")
 RETENTIONS = ("in_memory", "24h", "in-memory")
 INPUT_CHARS_MAX = 10_485_760
+OUTPUT_TOKENS_MIN = 16
 _WHOLE = re.compile(r"-?[0-9]{1,30}")
 
 #: Parameters of sibling APIs, and what this API calls the same thing (design decision 4).
@@ -49,7 +51,6 @@ SIBLINGS = {
 #: Documented parameters that would change what the model says, and that this server does not have: leaving them out
 #: would answer another question than the one that was asked.
 UNSERVED = {
-    "prompt": "This server does not keep prompt templates; send 'instructions' and 'input'.",
     "moderation": "This server does not moderate.",
 }
 
@@ -109,12 +110,21 @@ class CreateResponse(msgspec.Struct, kw_only=True):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
+    prompt: msgspec.Raw = msgspec.Raw()
 
     unknown: dict[str, msgspec.Raw] = {}
     declared: list[Tool] = []
     choice: ToolChoice = ToolChoice()
     raw_reasoning: bytes = b""
     raw_text: bytes = b""
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The conversation that it runs in, given by its id or as ``{id}``."""
+        data = bytes(self.conversation)
+        if data in (b"", b"null"):
+            return None
+        return _string.decode(data) if data[:1] == b'"' else _named.decode(data).id
 
     @property
     def stored(self) -> bool:
@@ -136,8 +146,6 @@ class CreateResponse(msgspec.Struct, kw_only=True):
             told.append("text.verbosity")
         if self.top_logprobs and not self.wants_logprobs:
             told.append("top_logprobs")
-        if self.stream_options is not None and self.stream_options.include_obfuscation:
-            told.append("stream_options.include_obfuscation")
         for index, value in enumerate(self.include or ()):
             if value == "reasoning.encrypted_content":
                 told.append(f"include[{index}]")
@@ -157,15 +165,36 @@ class CreateResponse(msgspec.Struct, kw_only=True):
 
 #: Of ``reasoning.context`` and ``reasoning.mode``; ``auto`` is not the default of a summary.
 _REASONING_DEFAULTS = {"context": b'"auto"', "mode": b'"standard"'}
+#: Members that the Response's shell holds as they came; a request that is kept beside it need not repeat them.
+_IN_SHELL = ("instructions", "tools", "text", "prompt")
 _DERIVED = {"unknown", "declared", "choice", "raw_reasoning", "raw_text"}
 _KNOWN = {field.name for field in msgspec.structs.fields(CreateResponse)} - _DERIVED
 _create = msgspec.json.Decoder(CreateResponse)
+#: The members of a request with those of the template that it names.
+Overlay: TypeAlias = Callable[[Mapping[str, msgspec.Raw]], Mapping[str, msgspec.Raw]]
 _string = msgspec.json.Decoder(str)
 
 
-def read_create(body: bytes) -> CreateResponse:
-    """The checked request.  Raises ``ApiError`` 400 naming the first parameter that is wrong."""
+class Named(msgspec.Struct):
+    """Something that is named by an object."""
+
+    id: str
+
+
+_named = msgspec.json.Decoder(Named)
+_conversation: msgspec.json.Decoder[str | Named | None] = msgspec.json.Decoder(str | Named | None)
+_NULL = msgspec.Raw(b"null")
+
+
+def read_create(body: bytes, overlay: Overlay | None = None) -> CreateResponse:
+    """The checked request.  Raises ``ApiError`` 400 naming the first parameter that is wrong.
+
+    ``overlay``: what lays a prompt template under the request; it raises ``ApiError`` as well.
+    """
     body, members = members_of(body)
+    if overlay is not None and (laid := overlay(members)) is not members:
+        members = dict(laid)
+        body = msgspec.json.encode(members)
     unknown = {name: value for name, value in members.items() if name not in _KNOWN and bytes(value) != b"null"}
     _refuse_siblings(unknown)
     if members.keys() & _DERIVED:
@@ -178,9 +207,36 @@ def read_create(body: bytes) -> CreateResponse:
     _check_names(request)
     _check_text(request)
     request.declared = read_tools(request.tools)
-    request.choice = read_choice(request.tool_choice, request.declared)
+    request.choice = read_choice(request.tool_choice)
     _check_conflicts(request)
     return request
+
+
+def kept(request: CreateResponse) -> bytes:
+    """What must be stored of a request beside the shell of its Response and its input items, as a JSON object.
+
+    The Response repeats the rest; of a background run everything that was given is kept, so that it can be taken up
+    with what was asked for and nothing that was not.
+    """
+    names = _KNOWN - {"input", *_IN_SHELL} if request.background else {"include"}
+    given = {name: getattr(request, name) for name in sorted(names)}
+    members = {name: value for name, value in given.items() if value not in (None, msgspec.Raw())}
+    if request.raw_reasoning and "reasoning" in members:
+        members["reasoning"] = msgspec.Raw(request.raw_reasoning)
+    return msgspec.json.encode({**members, **request.unknown})
+
+
+def reread(kept: bytes, shell: dict[str, bytes]) -> CreateResponse:
+    """The request of a background run, from what ``kept`` made of it and the large members of its shell.
+
+    It carries no input: that is stored as items.
+    """
+    members = msgspec.json.decode(kept, type=dict[str, msgspec.Raw])
+    members |= {name: msgspec.Raw(shell[name]) for name in _IN_SHELL if shell.get(name, b"null") not in _UNSET}
+    return read_create(msgspec.json.encode({**members, "input": msgspec.Raw(b'"-"')}))
+
+
+_UNSET = (b"null", b"[]", b'{"format":{"type":"text"},"verbosity":"medium"}')
 
 
 def _refuse_siblings(unknown: dict[str, msgspec.Raw]) -> None:
@@ -194,7 +250,7 @@ def _refuse_siblings(unknown: dict[str, msgspec.Raw]) -> None:
 
 
 def _check_numbers(request: CreateResponse) -> None:
-    within("max_output_tokens", request.max_output_tokens, 16, 2**31, whole=True)
+    within("max_output_tokens", request.max_output_tokens, OUTPUT_TOKENS_MIN, 2**31, whole=True)
     within("max_tool_calls", request.max_tool_calls, 1, 2**31, whole=True)
     within("temperature", request.temperature, 0, 2)
     within("top_p", request.top_p, 0, 1)
@@ -216,7 +272,7 @@ def _check_names(request: CreateResponse) -> None:
             raise bad_choice(param, name, choices)
     if request.reasoning is not None:
         _check_reasoning(request.reasoning)
-    _check_metadata(request.metadata or {})
+    check_metadata(request.metadata or {})
     shorter("safety_identifier", request.safety_identifier, 128)
 
 
@@ -229,7 +285,7 @@ def _check_reasoning(reasoning: Reasoning) -> None:
             raise bad_choice(f"reasoning.{param}", value, SUMMARIES)
 
 
-def _check_metadata(metadata: dict[str, str]) -> None:
+def check_metadata(metadata: dict[str, str]) -> None:
     """At most 16 pairs, keys of 64 and values of 512 characters (reference 5.1)."""
     if len(metadata) > 16:
         text = f"Invalid 'metadata': too many properties. Expected an object with at most 16, but got {len(metadata)}."
@@ -268,16 +324,13 @@ def _check_schema(form: Format) -> None:
 
 def _check_conflicts(request: CreateResponse) -> None:
     """The order of reference 3.2."""
-    conversation = bytes(request.conversation) not in (b"", b"null")
-    if conversation and request.previous_response_id is not None:
+    decode(_conversation, request.conversation or _NULL, "conversation")
+    if request.conversation_id is not None and request.previous_response_id is not None:
         text = (
             "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. "
             "Ensure you are only providing one of these parameters."
         )
         raise invalid(text, "previous_response_id", "mutually_exclusive_parameters")
-    if conversation:
-        text = "Unsupported parameter: 'conversation'. This server does not keep conversations yet; "
-        raise invalid(text + "use 'previous_response_id'.", "conversation", "unsupported_parameter")
     if request.stream_options is not None and not request.stream:
         text = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
         raise invalid(text, "stream_options")
@@ -286,8 +339,9 @@ def _check_conflicts(request: CreateResponse) -> None:
 
 def _check_input(request: CreateResponse) -> None:
     data = bytes(request.input)
+    alone = request.previous_response_id is None and request.conversation_id is None
     if data in (b"", b"null"):
-        if request.previous_response_id is None:
+        if alone:
             raise missing("input")
     elif data[:1] == b'"':
         if len(data) > INPUT_CHARS_MAX:
@@ -295,7 +349,7 @@ def _check_input(request: CreateResponse) -> None:
     elif data[:1] != b"[":
         text = "Invalid type for 'input': expected one of a string or an array of input items."
         raise invalid(text, "input", "invalid_type")
-    elif data[1:].lstrip()[:1] == b"]" and request.previous_response_id is None:
+    elif data[1:].lstrip()[:1] == b"]" and alone:
         text = "Invalid 'input': empty array. Expected an array with minimum length 1, but got an empty array instead."
         raise invalid(text, "input", "empty_array")
 

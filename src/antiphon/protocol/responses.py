@@ -6,6 +6,7 @@ Must not know how a response comes about.  Shapes: responses-api reference, sect
 import msgspec
 
 TERMINAL = frozenset({"completed", "failed", "incomplete", "cancelled"})
+UNFINISHED = frozenset({"queued", "in_progress"})
 
 
 class InputDetails(msgspec.Struct, gc=False):

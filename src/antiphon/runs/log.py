@@ -1,22 +1,16 @@
 """The log of a run: one writer, many readers.
 
 ``LiveLog`` pushes at once (foreground); ``DurableLog`` lets no number out before the commit that holds it
-(background).  Must not know what an event says or how it is sent.  Rules: design section 2, "Two kinds of run".
+(background).  Must not know what an event says or how it is sent.  Rules: docs/log.md.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from antiphon.engine.ports import Batch, Store
+from antiphon.engine.ports import Batch, Disowned, RunName
 from antiphon.protocol.events import TERMINAL_TYPES, Event
-from antiphon.protocol.responses import TERMINAL
 
-logger = logging.getLogger("antiphon.runs")
-
-#: Events handed to a reader that catches up, before it is asked whether it has room for more.
-EVENTS_MAX = 256
 #: Bytes of one batch, unless a single event is larger: what readers load at once is a page of whole batches.
 BATCH_BYTES_MAX = 256 << 10
 
@@ -67,45 +61,75 @@ class LiveLog:
 
 
 class DurableLog:
-    """A background run: events wait for the flusher, readers are fed after the commit.
+    """A background run: events wait for the flusher, readers are fed after the commit (docs/log.md, I5).
 
     A reader that falls behind is let go at its number and reads on from the store; it stalls nobody.
+    ``durable`` is the number of the last event in the store, ``limit`` how many bytes may wait for it before the source
+    is asked to pause.
     """
 
-    def __init__(self, project: str, response: str, wake: Callable[["DurableLog"], None]) -> None:
-        self.project = project
-        self.response = response
+    def __init__(
+        self,
+        name: RunName,
+        fence: int,
+        wake: Callable[["DurableLog"], None],
+        *,
+        durable: int = -1,
+        limit: int = 1 << 20,
+    ) -> None:
+        self.name = name
+        self.fence = fence
+        self.durable = durable
         self.pending: list[Event] = []
-        self.durable = -1
         self.ended = False
         self.whole = False
-        #: Told when events could not be written; they are pending again.
-        self.on_lost: Callable[[], None] | None = None
+        #: Another process owns the run by now; its log goes on elsewhere.
+        self.disowned = False
+        #: The end is being written together with what is pending; the flusher leaves it alone.
+        self.sealed = False
+        #: Told when too much waits to be written, and when it does not any more.
+        self.on_pressure: Callable[[bool], None] | None = None
+        #: Told when another process has taken the run.
+        self.on_disowned: Callable[[], None] | None = None
+        self._limit = limit
+        self._waiting_bytes = 0
+        self._pressed = False
+        self._published = durable
+        self._settling: asyncio.Future[None] | None = None
         self._wake = wake
         self._readers: dict[Reader, asyncio.Future[None]] = {}
 
     def publish(self, events: list[Event]) -> None:
-        """Notes events; they leave after the next flush."""
+        """Notes events; they leave after the next flush, those of one call in one transaction (docs/log.md, I4)."""
+        if self.disowned:
+            return
         if events and not self.pending:
             self._wake(self)
         self.pending += events
+        if events:
+            self._published = events[-1].number
+        self._weigh(sum(len(event.data) for event in events))
 
-    def take(self) -> Batch:
-        """What is to be written next: as many events as a batch may hold."""
-        events, size = self.pending, 0
-        self.pending = []
-        for place, event in enumerate(events):
-            size += len(event.data)
-            if size > BATCH_BYTES_MAX and place:
-                events, self.pending = events[:place], events[place:]
-                break
-        return Batch(self.project, self.response, events)
+    async def settled(self) -> None:
+        """Returns when everything that was published is durable; raises ``Disowned``."""
+        while self.durable < self._published and not self.ended:
+            if self._settling is None or self._settling.done():
+                self._settling = asyncio.get_running_loop().create_future()
+            await self._settling
+        if self.disowned:
+            raise Disowned
 
-    def take_all(self) -> list[Batch]:
+    def take(self) -> list[Batch]:
         """Everything that is to be written, in batches."""
-        batches = []
-        while self.pending:
-            batches.append(self.take())
+        batches: list[Batch] = []
+        size = BATCH_BYTES_MAX
+        for event in self.pending:
+            if size + len(event.data) > BATCH_BYTES_MAX:
+                batches.append(Batch(*self.name, self.fence, []))
+                size = 0
+            batches[-1].events.append(event)
+            size += len(event.data)
+        self.pending = []
         return batches
 
     def committed(self, events: list[Event]) -> None:
@@ -113,6 +137,8 @@ class DurableLog:
         if not events:
             return
         self.durable = events[-1].number
+        self._settle()
+        self._weigh(-sum(len(event.data) for event in events))
         for reader in list(self._readers):
             reader.write(events)
             if reader.behind:
@@ -121,17 +147,37 @@ class DurableLog:
             self.whole = True
             self.end()
 
-    def lost(self, events: list[Event]) -> None:
-        """The events could not be written: the end of the run will try again, since no number may be missing."""
-        self.pending[:0] = events
-        if self.on_lost is not None:
-            self.on_lost()
+    def put_back(self, batches: list[Batch]) -> None:
+        """They could not be written: no number may be missing, so they come first the next time."""
+        self.pending[:0] = [event for batch in batches for event in batch.events]
+
+    def disown(self) -> None:
+        """The store has refused its writer (docs/log.md, I2); readers go on from the store."""
+        if not self.disowned:
+            self.disowned = True
+            self.pending = []
+            if self.on_disowned is not None:
+                self.on_disowned()
+            self.end()
 
     def end(self) -> None:
-        """The run is over; whoever still follows is told."""
+        """Nothing follows here; whoever still follows is told."""
         self.ended = True
+        self._settle()
         for reader in list(self._readers):
             self._let_go(reader)
+
+    def _settle(self) -> None:
+        if self._settling is not None and not self._settling.done():
+            self._settling.set_result(None)
+
+    def _weigh(self, change: int) -> None:
+        self._waiting_bytes += change
+        pressed = self._waiting_bytes > self._limit
+        if pressed is not self._pressed:
+            self._pressed = pressed
+            if self.on_pressure is not None:
+                self.on_pressure(pressed)
 
     def _let_go(self, reader: Reader) -> None:
         waiting = self._readers.pop(reader)
@@ -151,103 +197,3 @@ class DurableLog:
         finally:
             self._readers.pop(reader, None)
         return True
-
-
-class Follower(Reader, Protocol):
-    """A reader that tells where it stands and when it can take more."""
-
-    last: int
-
-    async def ready(self) -> None:
-        """Returns when there is room again."""
-
-
-async def follow(store: Store, log: DurableLog | None, project: str, response: str, reader: Follower) -> None:
-    """Feeds a reader with a background run's events after ``reader.last``, from the store and then live."""
-    while True:
-        await reader.ready()
-        durable_before = log.durable if log is not None else None
-        events = await store.events(project, response, reader.last)
-        await asyncio.sleep(0)  # a long log must not keep others waiting; a store may answer without a pause
-        for start in range(0, len(events), EVENTS_MAX):
-            await reader.ready()
-            reader.write(events[start : start + EVENTS_MAX])
-        if events and events[-1].type in TERMINAL_TYPES:
-            return reader.end(whole=True)
-        if not events and log is None:
-            return reader.end(whole=await _is_over(store, project, response))
-        if log is not None:
-            if not events and log.ended and durable_before == log.durable:
-                return reader.end(whole=log.whole)
-            await log.live(reader, reader.last)
-
-
-async def _is_over(store: Store, project: str, response: str) -> bool:
-    stored = await store.read(project, response)
-    return stored is not None and stored.outcome.status in TERMINAL
-
-
-class Flusher:
-    """One tick for all background runs of the process: commits their pending events in one statement."""
-
-    def __init__(self, store: Store, tick_seconds: float) -> None:
-        self._store = store
-        self._tick_seconds = tick_seconds
-        self._waiting: list[DurableLog] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._flushing: asyncio.Task[None] | None = None
-
-    def wake(self, log: DurableLog) -> None:
-        """The log has something to write."""
-        self._waiting.append(log)
-        if self._timer is None and self._flushing is None:
-            self._timer = asyncio.get_running_loop().call_later(self._tick_seconds, self._start)
-
-    def _start(self) -> None:
-        self._timer = None
-        self._flushing = asyncio.get_running_loop().create_task(self._flush())
-        self._flushing.add_done_callback(_told)
-
-    async def _flush(self) -> None:
-        logs = [log for log in self._waiting if log.pending]  # a run that ended meanwhile wrote the rest itself
-        self._waiting = []
-        taken = [(log, batch) for log in logs for batch in log.take_all()]
-        batches = [batch for _, batch in taken]
-        written = False
-        try:
-            if batches:
-                await self._store.append(batches)
-            written = True
-        finally:
-            self._flushing = None
-            # What was taken last is given back first, so that the order stays.
-            for log, batch in taken if written else reversed(taken):
-                if written:
-                    log.committed(batch.events)
-                else:
-                    log.lost(batch.events)
-            if self._waiting and self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(self._tick_seconds, self._start)
-
-    async def settle(self) -> None:
-        """Waits for a flush under way."""
-        if self._flushing is not None:
-            await asyncio.wait([self._flushing])
-
-    async def close(self) -> None:
-        """Writes what is pending; from here on nothing is to be published."""
-        while self._waiting or self._flushing is not None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if self._flushing is None:
-                self._start()
-            assert self._flushing is not None
-            await asyncio.wait([self._flushing])
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-def _told(flushing: "asyncio.Task[None]") -> None:
-    if not flushing.cancelled() and flushing.exception() is not None:
-        logger.error("events could not be written", exc_info=flushing.exception())

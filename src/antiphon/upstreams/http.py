@@ -5,6 +5,7 @@ No proxies, no redirects, no compression: an upstream is configured by the opera
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping
 from typing import Protocol, cast
@@ -23,6 +24,7 @@ HEADERS_MAX = 64 * 1024
 REPLY_MAX = 64 * 1024 * 1024
 #: How long a reply may linger after everything that matters has come.
 LINGER_SECONDS = 1.0
+_VERSION = re.compile(r"/v\d+$")
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -338,15 +340,29 @@ class HttpClient:
         except ValueError:
             raise ValueError(f"the port of the upstream at '{parts.hostname}' is no number up to 65535") from None
         self._path = parts.path.rstrip("/")
+        #: Where paths begin that stand beside the version of the API, not below it.
+        self._root = _VERSION.sub("", self._path)
         self._netloc = parts.netloc
         self._tls = _tls(ca_file) if parts.scheme == "https" else None
         self._timeouts = timeouts
         self._idle: list[Connection] = []
         self._closed = False
 
-    async def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes, receiver: Receiver) -> None:
-        """One exchange, on a kept connection where there is one.  Raises ``UpstreamError``."""
-        request = self._encode(method, path, headers, body)
+    async def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        receiver: Receiver,
+        *,
+        from_root: bool = False,
+    ) -> None:
+        """One exchange, on a kept connection where there is one.  Raises ``UpstreamError``.
+
+        The path goes on the base URL's; with ``from_root`` the base URL's without its version.
+        """
+        request = self._encode(method, (self._root if from_root else self._path) + path, headers, body)
         kept = self._kept()
         if kept is not None:
             try:
@@ -371,7 +387,7 @@ class HttpClient:
         return None
 
     def _encode(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        lines = [f"{method} {self._path}{path} HTTP/1.1", f"host: {self._netloc}"]
+        lines = [f"{method} {path} HTTP/1.1", f"host: {self._netloc}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         lines += [f"content-length: {len(body)}", "", ""]
         return "\r\n".join(lines).encode("ascii") + body

@@ -11,18 +11,8 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from antiphon.engine.ports import (
-    CallDelta,
-    Capabilities,
-    ContextItem,
-    Delta,
-    Feed,
-    ModelInfo,
-    ModelRequest,
-    Stop,
-    TextDelta,
-    UpstreamError,
-)
+from antiphon.engine.deltas import CallDelta, Delta, TextDelta
+from antiphon.engine.ports import Capabilities, ContextItem, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
 from antiphon.protocol.items import text_of_raw
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
 
@@ -45,6 +35,9 @@ class ScriptedUpstream:
 
     ``scripts``: scripts in the order of the requests, or a function that makes one of a request; None is the echo.
     A request beyond the last script fails with an ``UpstreamError`` that says so.
+
+    Of a request that goes on with a reply (``ModelRequest.prefix``), the echo says the rest of its sentence.  A script
+    is played as it is, so that it says what follows; ``behind`` makes one of a script of the whole reply.
     """
 
     def __init__(
@@ -61,6 +54,7 @@ class ScriptedUpstream:
         #: How many calls were cancelled before their end.
         self.cancelled = 0
         self.closed = False
+        self._echoes = scripts is None
         self._script_of = scripts if callable(scripts) else echo if scripts is None else _in_order(scripts)
         self._models = list(models)
         self._capabilities = capabilities
@@ -80,6 +74,10 @@ class ScriptedUpstream:
             self.cancelled += 1
             raise
         return Stop("stop")
+
+    async def count(self, request: ModelRequest) -> int | None:
+        """The input tokens of the echo's usage; a script counts none."""
+        return _read_by_echo(request) if self._echoes else None
 
     async def models(self) -> list[ModelInfo]:
         return [ModelInfo(name, 0, "antiphon") for name in self._models]
@@ -130,25 +128,65 @@ def _in_order(scripts: Iterable[Script]) -> Callable[[ModelRequest], Script]:
     return following
 
 
+def behind(prefix: str | None, script: Script) -> Script:
+    """What of a script follows a reply that was cut behind ``prefix``; all of it where nothing was.
+
+    Raises ``UpstreamError`` where the script does not begin with this text: then something was lost or doubled.
+    """
+    left = prefix or ""
+    for step in script:
+        if not left:
+            yield step
+        elif isinstance(step, Stop | UpstreamError):
+            raise UpstreamError(f"The script ends before the text that was said: {left!r} is left.", status=500)
+        elif not isinstance(step, asyncio.Event | Accept):
+            new, left = _new_in(step, left)
+            if new:
+                yield new
+    if left:
+        raise UpstreamError(f"The script ends before the text that was said: {left!r} is left.", status=500)
+
+
+def _new_in(deltas: Sequence[Delta], said: str) -> tuple[list[Delta], str]:
+    """The deltas without the text that was said before, and without thoughts that led to it; and what is left of it."""
+    new: list[Delta] = []
+    for delta in deltas:
+        if not said:
+            new.append(delta)
+        elif isinstance(delta, TextDelta):
+            if not (said.startswith(delta.text) or delta.text.startswith(said)):
+                raise UpstreamError(f"The script says {delta.text!r} where {said!r} was said.", status=500)
+            if len(delta.text) > len(said):
+                new.append(TextDelta(delta.text[len(said) :]))
+            said = said[len(delta.text) :]
+    return new, said
+
+
 # --- The echo ---
 
 
 def echo(request: ModelRequest) -> Script:
     """``You said: ...``, one token a step, with usage; cut where the request's limit of output tokens cuts it.
 
-    A call that the request forces is made, without arguments.
+    Where the reply was begun, only what follows.  A call that the request forces is made, without arguments.
     """
     if request.force_choice and request.choice.mode == "required" and request.tools:
         yield [CallDelta(0, None, _forced(request), "{}")]
         return
-    tokens = re.findall(r"\s*\S+|\s+$", f"You said: {_last_words(request.items)}")
+    sentence = f"You said: {_last_words(request.items)}"
+    tokens = re.findall(r"\s*\S+|\s+$", sentence.removeprefix(request.prefix or ""))
     limit = request.request.max_output_tokens
     said = tokens if limit is None else tokens[:limit]
     for token in said:
         yield [TextDelta(token)]
-    read = sum(len(item.body) for item in request.items) // CHARS_PER_TOKEN
+    read = _read_by_echo(request)
     usage = Usage(read, InputDetails(), len(said), OutputDetails(), read + len(said))
     yield Stop("stop" if len(said) == len(tokens) else "length", usage)
+
+
+def _read_by_echo(request: ModelRequest) -> int:
+    chars = sum(len(item.body) for item in request.items) + len(request.prefix or "")
+    return chars // CHARS_PER_TOKEN
 
 
 def _forced(request: ModelRequest) -> str:

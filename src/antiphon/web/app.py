@@ -48,8 +48,11 @@ class App:
         shutdown: Callable[[], Awaitable[None]],
     ) -> None:
         self.routes = tuple(routes)
-        self._table = [(route, route.pattern()) for route in routes]
-        self._fixed = {(route.method, route.path): route for route in routes if "{" not in route.path}
+        self._table = [(route, route.pattern()) for route in routes if "{" in route.path]
+        self._fixed: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            if "{" not in route.path:
+                self._fixed.setdefault(route.path, {})[route.method] = route
         self._access = access
         self._clock = clock
         self._startup = startup
@@ -117,9 +120,11 @@ class App:
         return await route.handler(request)
 
     def _route(self, request: Request) -> Route:
-        fixed = self._fixed.get((request.method, request.path))
-        if fixed is not None:
-            return fixed
+        fixed = self._fixed.get(request.path)
+        if fixed is not None:  # a path that is spelled out is never the parameter of another
+            if request.method in fixed:
+                return fixed[request.method]
+            raise _not_routed(request, list(fixed))
         allowed = []
         for route, pattern in self._table:
             match = pattern.fullmatch(request.path)

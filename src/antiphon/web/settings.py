@@ -8,3 +8,4 @@ class WebSettings(msgspec.Struct, frozen=True):
     run_buffer_bytes: int = 1 << 20
     client_stall_seconds: float = 60.0
     keepalive_seconds: float = 15.0
+    obfuscation_default: bool = False

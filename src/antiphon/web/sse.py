@@ -1,11 +1,12 @@
 """Events to the bytes of an event stream, and the reader that writes them to a client.
 
 LF only, each event whole in one write, ``data: [DONE]`` at the end, a keep-alive while it is quiet.
-Must not know how events are made.  Wire rules: reference 8; keep-alive: design decision 8.
+Must not know how events are made.  Wire rules: reference 8; keep-alive: design decision 8; obfuscation: decision 16.
 """
 
 import asyncio
 from collections.abc import Callable
+from hashlib import blake2b
 
 from antiphon.protocol.events import Event, lifecycle
 from antiphon.protocol.responses import Outcome, Shell
@@ -28,11 +29,62 @@ def encode(events: list[Event]) -> bytes:
     return b"".join([b"event: %b\ndata: %b\n\n" % (event.type.encode(), event.data) for event in events])
 
 
+#: The events that carry ``obfuscation``, and the bytes of each from the name of its delta on that are not the delta.
+_PADDED = {
+    "response.output_text.delta": len(b'"delta":"","logprobs":[]}'),
+    **dict.fromkeys(
+        (
+            "response.refusal.delta",
+            "response.reasoning_text.delta",
+            "response.reasoning.delta",
+            "response.reasoning_summary_text.delta",
+            "response.function_call_arguments.delta",
+            "response.custom_tool_call_input.delta",
+            "response.mcp_call_arguments.delta",
+            "response.code_interpreter_call_code.delta",
+            "response.shell_call_command.delta",
+        ),
+        len(b'"delta":""}'),
+    ),
+}
+#: What is quantised: a delta and its obfuscation together are a multiple of so many bytes long, and nearly every token
+#: then has one length.  So does the official API, as streams recorded of it show; it counts characters, and what can be
+#: seen of an encrypted stream is bytes.
+QUANTUM = 16
+
+
+class Padding:
+    """Hides from whoever sees the lengths of packets how long the deltas of one response are.
+
+    ``obfuscation`` is a keyed hash of the response and the event's number, cut to length: it is no part of the log, and
+    yet the same whenever and by whichever node an event is read.  ``key``: at most 64 bytes.
+    """
+
+    def __init__(self, key: bytes, response_id: str) -> None:
+        self._begun = blake2b(response_id.encode(), key=key, digest_size=QUANTUM // 2)
+
+    def encode(self, events: list[Event]) -> bytes:
+        """The events as they go over the wire, padded."""
+        blocks = []
+        for number, kind, data in events:
+            fixed = _PADDED.get(kind)
+            if fixed is not None:
+                data = self._padded(number, data, fixed)
+            blocks.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
+        return b"".join(blocks)
+
+    def _padded(self, number: int, data: bytes, fixed: int) -> bytes:
+        short = (data.find(b'"delta":"') + fixed - len(data)) % QUANTUM
+        chance = self._begun.copy()
+        chance.update(b"/%d" % number)
+        return b'%b,"obfuscation":"%b"}' % (data[:-1], chance.hexdigest()[:short].encode())
+
+
 class SseReader:
     """Follows one run for one client.
 
     ``on_full`` and ``on_room`` tell the run that the client reads too slowly; a client that has not caught up after
-    ``stall_seconds`` is dropped.
+    ``stall_seconds`` is dropped.  ``padding``: what it asked to have its events padded with.
     """
 
     def __init__(
@@ -43,9 +95,11 @@ class SseReader:
         after: int = -1,
         keepalive_seconds: float,
         stall_seconds: float,
+        padding: Padding | None = None,
         on_full: Callable[[], None] | None = None,
         on_room: Callable[[], None] | None = None,
     ) -> None:
+        self._encode = encode if padding is None else padding.encode
         self.last = after
         #: The last number that this reader was sent; ``last`` may be beyond the end of the log at first.
         self._sent = -1
@@ -73,7 +127,7 @@ class SseReader:
                 return
         self.last = self._sent = events[-1].number
         self._written_at = self._loop.time()
-        self._connection.write(encode(events))
+        self._connection.write(self._encode(events))
 
     def end(self, *, whole: bool) -> None:
         if whole:

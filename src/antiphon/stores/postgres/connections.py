@@ -40,8 +40,15 @@ RETRY_AFTER_SECONDS = 2
 
 
 #: Every query here looks things up by key.  A plan may be made while a table is still empty and be kept when it is not,
-#: so what would be cheap for few rows only is not for choice.
-PLANS = {"jit": "off", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+#: so what would be cheap for few rows only is not for choice; nor is another plan for each group of a few rows, which
+#: costs more to make than to run.
+PLANS = {
+    "jit": "off",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
 
 
 class Settings(msgspec.Struct, frozen=True):

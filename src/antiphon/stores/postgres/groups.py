@@ -1,4 +1,4 @@
-"""A group of operations of one kind as one call of a function in the database.
+"""A group of responses to write or to remove as one call of a function in the database.
 
 The calls' rules stand in migrations/0002_writing.sql.  Every write can be repeated after a commit whose outcome nobody
 heard: what is found written with the same content counts as written.  Must not know of loops, futures or HTTP.
@@ -7,17 +7,19 @@ heard: what is found written with the same content counts as written.  Must not 
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 import msgspec
 
-from antiphon.engine.ports import Batch, Parent, Record, ToolCall
+from antiphon.engine.ports import Parent, Record
 from antiphon.engine.shell import LARGE_BYTES
+from antiphon.protocol.errors import conversation_locked
 from antiphon.protocol.responses import TERMINAL
+from antiphon.stores.postgres.conversing import held_arguments
+from antiphon.stores.postgres.operations import Begin, Delete, Expire, Release, Save, columns
 from antiphon.stores.postgres.texts import sendable
 from antiphon.stores.queries import Queries
-from antiphon.stores.rows import frames_of
 
 encode = msgspec.json.encode
 
@@ -25,102 +27,10 @@ encode = msgspec.json.encode
 SEGMENTS_MAX = 1000
 #: Blobs whose bytes need not be sent again, as far as we know; the database asks for those that are gone.
 KNOWN_BLOBS_MAX = 4096
-#: SQLSTATEs of migrations/0002_writing.sql.
-BYTES_WANTED, PARENT_GONE = "AP001", "AP002"
+#: SQLSTATEs of migrations/0002_writing.sql and 0005_conversations.sql.
+BYTES_WANTED, PARENT_GONE, HOLD_LOST = "AP001", "AP002", "AP003"
 
 _MAY_CONTINUE, _BACKGROUND, _STREAMED, _STORED = 1, 2, 4, 8
-
-
-class Save(NamedTuple):
-    """A response to write: finished, or a background run that begins."""
-
-    record: Record
-
-    @property
-    def size(self) -> int:
-        record = self.record
-        items = sum(len(item.body) for item in record.input) + sum(len(item.body) for item in record.output)
-        return items + len(record.shell.tail) + len(record.request)
-
-
-class Append(NamedTuple):
-    """Events of background runs."""
-
-    batches: Sequence[Batch]
-
-    @property
-    def size(self) -> int:
-        return sum(len(event.data) for batch in self.batches for event in batch.events)
-
-
-class Finish(NamedTuple):
-    """The end of a background run."""
-
-    record: Record
-    last: Batch
-
-    @property
-    def size(self) -> int:
-        return sum(len(item.body) for item in self.record.output) + Append([self.last]).size
-
-
-class BeginCall(NamedTuple):
-    """The intent of a hosted call."""
-
-    project: str
-    response: str
-    call: ToolCall
-
-    @property
-    def size(self) -> int:
-        return len(self.call.arguments)
-
-
-class CompleteCall(NamedTuple):
-    """The result of a hosted call."""
-
-    project: str
-    response: str
-    call: ToolCall
-    result: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.result)
-
-
-class Delete(NamedTuple):
-    """A response to remove, with what only it needed."""
-
-    project: str
-    response: str
-    size: int = 100
-
-
-class Expire(NamedTuple):
-    """Responses past their time to remove, so many at once; how many there were."""
-
-    now: int
-    most: int
-    size: int = 16
-
-
-class Release(NamedTuple):
-    """A pin to let go."""
-
-    number: int
-    size: int = 8
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Rows as one array for each column, as ``unnest`` wants them."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
-
-
-def _frames(batch: Batch) -> tuple[int | None, int | None, bytes]:
-    if not batch.events:
-        return None, None, b""
-    return batch.events[0].number, batch.events[-1].number, frames_of(batch.events)
 
 
 class Groups:
@@ -135,41 +45,75 @@ class Groups:
     async def save(self, connection: Any, operations: Sequence[Save], again: bool) -> list[Any]:
         """Places the responses; what each continues is moved by compare-and-set, the loser of a race forks."""
         records = [operation.record for operation in operations]
-        if again:
-            records = await self._missing(connection, records)
+        kept = [record for record in records if record.stored]
+        if len(kept) == len(records):
+            return await self._write(connection, "save", records, again)
+        return await self._save_apart(connection, records, again)
+
+    async def _save_apart(self, connection: Any, records: Sequence[Record], again: bool) -> list[Any]:
+        """Some leave only what their conversations get of them, which is written first: it may be said twice."""
+        results: list[Any] = [None] * len(records)
+        quiet = [place for place, record in enumerate(records) if not record.stored]
+        arguments = held_arguments([records[place] for place in quiet])
+        said = await connection.fetchval(self._queries["append_held"], *arguments, self._segments_max)
+        for place, code in zip(quiet, said, strict=True):
+            results[place] = None if code else conversation_locked()
+        kept = [record for record in records if record.stored]
+        if kept:
+            await self._write(connection, "save", kept, again)
+        return results
+
+    async def begin(self, connection: Any, operations: Sequence[Begin], again: bool) -> list[Any]:
+        """Places them likewise; each is a run, owned with the first fence."""
+        return await self._write(connection, "begin", [operation.record for operation in operations], again)
+
+    async def _write(self, connection: Any, name: str, records: Sequence[Record], again: bool) -> list[Any]:
+        left = await self._missing(connection, name, records) if again else records
         try:
-            if records:
-                await self._save(connection, records)
+            if left:
+                await self._call(connection, name, left)
         except asyncpg.UniqueViolationError:
             # The first try may have been on its way still when we looked; then it is committed now.
-            if not again or await self._missing(connection, records):
+            if not again or await self._missing(connection, name, left):
                 raise
         except asyncpg.PostgresError as error:
-            if error.sqlstate != PARENT_GONE:
+            if error.sqlstate == HOLD_LOST:
+                if not again or await self._missing(connection, name, left):
+                    raise conversation_locked() from None
+            elif error.sqlstate == PARENT_GONE:
+                raise LookupError("what the response continues is not there any more") from None
+            else:
                 raise
-            raise LookupError("what the response continues is not there any more") from None
-        return [None] * len(operations)
+        return [None] * len(records)
 
-    async def _missing(self, connection: Any, records: Sequence[Record]) -> list[Record]:
-        """Those that are not written."""
-        keys = [
-            (sendable(record.project), sendable(record.shell.id), encode(record.outcome), record.request)
-            for record in records
-        ]
-        found = {row[0] for row in await connection.fetch(self._queries["saved"], *_columns(keys, 4))}
+    async def _missing(self, connection: Any, name: str, records: Sequence[Record]) -> list[Record]:
+        """Those that are not written; a run that was begun may have come further since, so its outcome is not asked."""
+        keys = columns(
+            [
+                (sendable(record.project), sendable(record.shell.id), record.request, encode(record.outcome))
+                for record in records
+            ],
+            4,
+        )
+        query, given = ("saved", keys) if name == "save" else ("began", keys[:3])
+        found = {row[0] for row in await connection.fetch(self._queries[query], *given)}
         return [record for place, record in enumerate(records, 1) if place not in found]
 
-    async def _save(self, connection: Any, records: Sequence[Record]) -> None:
+    async def _call(self, connection: Any, name: str, records: Sequence[Record]) -> None:
         rows = _Rows(self._known)
         for record in records:
             rows.add(record)
+        query, arguments = self._queries[name], [*rows.arguments(), self._segments_max]
+        if any(record.conversation is not None for record in records):
+            inside = [record.conversation and sendable(record.conversation) for record in records]
+            query, arguments = self._queries[f"{name}_held"], [*arguments, inside]
         try:
-            await connection.execute(self._queries["save"], *rows.arguments(), self._segments_max)
+            await connection.execute(query, *arguments)
         except asyncpg.PostgresError as error:
             if error.sqlstate != BYTES_WANTED or not rows.left_out:
                 raise
             self._known.clear()  # another process deleted what we believed to be there
-            await self._save(connection, records)
+            await self._call(connection, name, records)
             return
         for key in rows.blobs:
             self._known[key] = None
@@ -177,66 +121,12 @@ class Groups:
         while len(self._known) > KNOWN_BLOBS_MAX:
             self._known.popitem(last=False)
 
-    async def append(self, connection: Any, operations: Sequence[Append], again: bool) -> list[Any]:
-        """Appends to the logs of runs that are there and have not ended."""
-        rows = [
-            (sendable(batch.project), sendable(batch.response), *_frames(batch))
-            for operation in operations
-            for batch in operation.batches
-            if batch.events
-        ]
-        if again and rows:
-            written = await connection.fetch(self._queries["appended"], *_columns(rows, 5))
-            places = {row[0] for row in written}
-            rows = [row for place, row in enumerate(rows, 1) if place not in places]
-        if rows:
-            await connection.execute(self._queries["append"], *_columns(rows, 5))
-        return [None] * len(operations)
-
-    async def finish(self, connection: Any, operations: Sequence[Finish], again: bool) -> list[Any]:
-        """True for the runs that ended now; of two ends of one run in a group the first counts."""
-        places = _firsts((record.project, record.shell.id) for record, _ in operations)
-        runs, items = _finish_rows([operations[place] for place in places])
-        columns, item_columns = _columns(runs, 9), _columns(items, 4)
-        ended = await connection.fetchval(self._queries["finish"], *columns[:6], *item_columns, *columns[6:])
-        if again:
-            projects, ids, _, _, statuses, outcomes, first, _, frames = columns
-            arguments = (projects, ids, statuses, outcomes, first, frames)
-            ended = [row[0] for row in await connection.fetch(self._queries["finished"], *arguments)]
-        results: list[Any] = [False] * len(operations)
-        for place in ended:
-            results[places[place - 1]] = True
-        return results
-
-    async def begin_calls(self, connection: Any, operations: Sequence[BeginCall], again: bool) -> list[Any]:  # noqa: ARG002
-        """The results of those that were completed before."""
-        rows = [
-            (sendable(project), sendable(response), sendable(call.item_id), encode(call))
-            for project, response, call in operations
-        ]
-        found = await connection.fetch(self._queries["begin_calls"], *_columns(rows, 4))
-        return [
-            row[1] if row[0] else _no_run(operation.response)
-            for row, operation in zip(found, operations, strict=True)
-        ]  # fmt: skip
-
-    async def complete_calls(self, connection: Any, operations: Sequence[CompleteCall], again: bool) -> list[Any]:  # noqa: ARG002
-        """Notes results; saying the same twice changes nothing."""
-        rows = [
-            (sendable(project), sendable(response), sendable(call.item_id), result)
-            for project, response, call, result in operations
-        ]
-        missing = {row[0] for row in await connection.fetch(self._queries["complete_calls"], *_columns(rows, 4))}
-        return [
-            _no_run(operation.response) if place in missing else None for place, operation in enumerate(operations, 1)
-        ]
-
     async def delete(self, connection: Any, operations: Sequence[Delete], again: bool) -> list[Any]:
         """True for those that were there.  ``again``: one that is not there any more may have been ours."""
         results = [again] * len(operations)
         places = _firsts((project, response) for project, response, _ in operations)
         rows = [(sendable(operations[place].project), sendable(operations[place].response)) for place in places]
-        for place in await connection.fetchval(self._queries["remove"], *_columns(rows, 2)):
+        for place in await connection.fetchval(self._queries["remove"], *columns(rows, 2)):
             results[places[place - 1]] = True
         return results
 
@@ -261,10 +151,6 @@ def _firsts(names: Iterable[tuple[str, str]]) -> list[int]:
     for place, name in enumerate(names):
         firsts.setdefault(name, place)
     return list(firsts.values())
-
-
-def _no_run(response: str) -> LookupError:
-    return LookupError(f"no run {response}")
 
 
 class _Rows:
@@ -304,11 +190,13 @@ class _Rows:
     def _may_continue(self, record: Record) -> bool:
         """Whether it may move its parent's tip.
 
-        Failed, cancelled and unstored ones are never part of a later context, a run that begins without input would
-        leave the tip for another to take, and of a group only the first comes in time.
+        Failed and cancelled ones are never part of a later context, nor unstored ones outside a conversation; a run
+        that begins without input would leave the tip for another to take, and of a group only the first comes in time.
         """
         parent, status = record.parent, record.outcome.status
-        if parent is None or parent in self._tips or not record.stored or status in ("failed", "cancelled"):
+        if parent is None or parent in self._tips or status in ("failed", "cancelled"):
+            return False
+        if not record.stored and record.conversation is None:
             return False
         if status not in TERMINAL and not record.input:
             return False
@@ -341,18 +229,5 @@ class _Rows:
         """All arrays, in the function's order."""
         blobs = [(project, digest, uses, data) for (project, digest), (_, uses, data) in self.blobs.items()]
         return [
-            *_columns(self.responses, 16), *_columns(self.items, 4), *_columns(blobs, 4), self.uses
+            *columns(self.responses, 16), *columns(self.items, 4), *columns(blobs, 4), self.uses
         ]  # fmt: skip
-
-
-def _finish_rows(operations: Sequence[Finish]) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """The runs, and their output items, as rows of ``finish_runs_1``."""
-    runs: list[tuple[Any, ...]] = []
-    items: list[tuple[Any, ...]] = []
-    for place, (record, last) in enumerate(operations, 1):
-        items += [(place, offset, sendable(item.id), item.body) for offset, item in enumerate(record.output)]
-        runs.append((
-            sendable(record.project), sendable(record.shell.id), len(record.output), record.expires_at,
-            record.outcome.status, encode(record.outcome), *_frames(last),
-        ))  # fmt: skip
-    return runs, items

@@ -1,11 +1,12 @@
--- Named queries.  {order} is ASC or DESC, {which} max or min.  Every query that starts from what a client or a caller
+-- Named queries.  {order} is ASC or DESC, {which} max or min; {owner} is a table, {end} its column that says where a
+-- line of items ends.  Every query that starts from what a client or a caller
 -- named says the project; what is reached from such a row by number belongs to the same project.
 
 -- name: context
 -- Everything that a continuation of a response sees, with the place where it ends, pinned in the same statement.
 -- A deletion that was faster has taken the thread, or cut it below the place: then there is no row.
 WITH head AS (
-    SELECT r.thread, r.upto, r.status, t.ancestors, t.limits
+    SELECT r.thread, r.upto, r.status, t.ancestors, t.limits, t.starts
     FROM responses r JOIN threads t ON t.id = r.thread
     WHERE r.project = $1 AND r.id = $2 AND r.stored AND t.tip >= r.upto
     FOR KEY SHARE OF t
@@ -17,10 +18,34 @@ WITH head AS (
 SELECT h.thread, h.upto, h.status, i.position, i.body
 FROM head h
 LEFT JOIN LATERAL (
-    SELECT h.thread, h.upto UNION ALL SELECT * FROM unnest(h.ancestors, h.limits)
-) s (thread, upto) ON true
+    SELECT h.thread, h.upto, 0::bigint UNION ALL SELECT * FROM unnest(h.ancestors, h.limits, h.starts)
+) s (thread, upto, start) ON true
 LEFT JOIN LATERAL (
-    SELECT position, body FROM items WHERE items.thread = s.thread AND items.position < s.upto OFFSET 0
+    SELECT position, body FROM items WHERE items.thread = s.thread
+        AND items.position < s.upto AND items.position >= coalesce(s.start, 0) OFFSET 0
+) i ON true
+ORDER BY i.position;
+
+-- name: conversation_context
+-- Everything that a response in a conversation sees, likewise; pinned where $5 is given.
+WITH head AS (
+    SELECT r.thread, r.upto, t.ancestors, t.limits, t.starts
+    FROM conversations r JOIN threads t ON t.id = r.thread
+    WHERE r.project = $1 AND r.id = $2 AND t.tip >= r.upto
+    FOR KEY SHARE OF t
+), pinned AS (
+    INSERT INTO pins (owner, number, thread, upto, until)
+    SELECT $3, $4, thread, upto, now() + $5::interval FROM head WHERE $5 IS NOT NULL
+    ON CONFLICT DO NOTHING
+)
+SELECT h.thread, h.upto, NULL, i.position, i.body
+FROM head h
+LEFT JOIN LATERAL (
+    SELECT h.thread, h.upto, 0::bigint UNION ALL SELECT * FROM unnest(h.ancestors, h.limits, h.starts)
+) s (thread, upto, start) ON true
+LEFT JOIN LATERAL (
+    SELECT position, body FROM items WHERE items.thread = s.thread
+        AND items.position < s.upto AND items.position >= coalesce(s.start, 0) OFFSET 0
 ) i ON true
 ORDER BY i.position;
 
@@ -35,22 +60,49 @@ SELECT r.created, r.background, r.streamed, r.outcome, r.small, r.large, r.reque
     ) AS blobs
 FROM responses r WHERE r.project = $1 AND r.id = $2;
 
--- name: input_page
--- A page of the items that were the model's input, between two cursors that are left out themselves; a first row
+-- name: begun
+-- A background run as it was begun: its row, the items before it and its input.
+SELECT r.created, r.background, r.streamed, r.outcome, r.small, r.large, r.request,
+    ARRAY(
+        SELECT i.body FROM items i
+        WHERE i.thread = r.thread AND i.position >= r.middle AND i.position < r.upto ORDER BY i.position
+    ) AS output,
+    ARRAY(
+        SELECT b.bytes FROM unnest(r.blobs) WITH ORDINALITY AS u (id, n) JOIN blob_bytes b ON b.id = u.id ORDER BY u.n
+    ) AS blobs,
+    ARRAY(
+        SELECT i.body FROM (
+            SELECT r.thread, r.first, 0::bigint UNION ALL
+            SELECT a.thread, a.upto, a.start
+            FROM threads t, unnest(t.ancestors, t.limits, t.starts) a (thread, upto, start) WHERE t.id = r.thread
+        ) s (thread, upto, start)
+        JOIN items i ON i.thread = s.thread AND i.position < s.upto AND i.position >= coalesce(s.start, 0)
+        ORDER BY i.position
+    ) AS earlier,
+    ARRAY(
+        SELECT i.body FROM items i
+        WHERE i.thread = r.thread AND i.position >= r.first AND i.position < r.middle ORDER BY i.position
+    ) AS input
+FROM responses r WHERE r.project = $1 AND r.id = $2 AND r.background;
+
+-- name: line_page
+-- A page of the items that were the model's input, or are in a conversation, between two cursors that are left out themselves; a first row
 -- without an item tells where the cursors stand.  The page is chosen from the index, so that the bodies of the other
 -- items are not touched.  Of an id that recurs the last in the asked order counts.
 WITH head AS (
-    SELECT r.thread, r.middle, t.ancestors, t.limits FROM responses r JOIN threads t ON t.id = r.thread
+    SELECT r.thread, r.{end} AS upto, t.ancestors, t.limits, t.starts FROM {owner} r JOIN threads t ON t.id = r.thread
     WHERE r.project = $1 AND r.id = $2
 ), segments AS (
-    SELECT thread, middle AS upto FROM head
+    SELECT thread, upto, 0::bigint AS start FROM head
     UNION ALL
-    SELECT a.thread, a.upto FROM head, unnest(head.ancestors, head.limits) a (thread, upto)
+    SELECT a.thread, a.upto, coalesce(a.start, 0)
+    FROM head, unnest(head.ancestors, head.limits, head.starts) a (thread, upto, start)
 ), cursors AS (
     SELECT
         {which}(i.position) FILTER (WHERE i.id = $3) AS after,
         {which}(i.position) FILTER (WHERE i.id = $4) AS before
-    FROM segments s JOIN items i ON i.project = $1 AND i.id IN ($3, $4) AND i.thread = s.thread AND i.position < s.upto
+    FROM segments s JOIN items i ON i.project = $1 AND i.id IN ($3, $4) AND i.thread = s.thread
+        AND i.position < s.upto AND i.position >= s.start
 ), bounds AS (
     SELECT
         CASE WHEN $5 THEN c.after ELSE c.before END AS above,
@@ -61,33 +113,67 @@ WITH head AS (
 UNION ALL
 (SELECT NULL, NULL, i.id, i.body FROM (
     SELECT p.thread, p.position FROM bounds b CROSS JOIN segments s
-    JOIN items p ON p.thread = s.thread AND p.position < least(s.upto, b.below) AND p.position > coalesce(b.above, -1)
+    JOIN items p ON p.thread = s.thread AND p.position < least(s.upto, b.below) 
+        AND p.position >= greatest(s.start, coalesce(b.above, -1) + 1)
     ORDER BY p.position {order} LIMIT $6
 ) page JOIN items i ON i.thread = page.thread AND i.position = page.position ORDER BY i.position {order});
 
 -- name: item
--- What was not to be stored has a thread of its own, so the last response on a thread tells.
+-- What was not to be stored is told by the first response that goes beyond it, unless a conversation has got it.
 SELECT i.body FROM items i
-WHERE i.project = $1 AND i.id = $2
-    AND coalesce((SELECT r.stored FROM responses r WHERE r.thread = i.thread ORDER BY r.upto DESC LIMIT 1), true)
+WHERE i.project = $1 AND i.id = $2 AND (
+    coalesce((
+        SELECT r.stored FROM responses r WHERE r.thread = i.thread AND r.upto > i.position ORDER BY r.upto LIMIT 1
+    ), true)
+    OR EXISTS (SELECT FROM conversations c WHERE c.thread = i.thread AND c.upto > i.position)
+)
 ORDER BY i.row DESC LIMIT 1;
+
+-- name: secret
+SELECT bytes FROM secrets WHERE name = $1;
+
+-- name: keep_secret
+-- Nothing when another process has kept one in this moment: it is read the next time.
+INSERT INTO secrets (name, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+
+-- name: status
+SELECT status FROM responses WHERE project = $1 AND id = $2;
 
 -- name: events
 -- A page begins at the row that holds the number after $3, so that it costs the same wherever it begins, and takes no
--- further row once there are $4 bytes or $5 rows.
-SELECT first_seq, frames FROM (
-    SELECT e.first_seq, e.frames,
-        sum(octet_length(e.frames)) OVER (ORDER BY e.first_seq) - octet_length(e.frames) AS before
+-- further row once there are $4 bytes or $5 rows.  A packed row is a page by itself.
+SELECT first_seq, frames, packed FROM (
+    SELECT e.first_seq, e.frames, e.packed, sum(e.bytes) OVER (ORDER BY e.first_seq) - e.bytes AS before
     FROM (
-        SELECT e.first_seq, e.frames FROM responses r JOIN events e ON e.run = r.row
+        SELECT e.first_seq, e.frames, e.packed, CASE WHEN e.packed THEN $4 ELSE octet_length(e.frames) END AS bytes
+        FROM responses r JOIN events e ON e.run = r.row
         WHERE r.project = $1 AND r.id = $2 AND e.last_seq > $3 AND e.first_seq >= coalesce(
             (SELECT max(f.first_seq) FROM events f WHERE f.run = r.row AND f.first_seq <= $3 + 1), 0)
         ORDER BY e.first_seq LIMIT $5
     ) e
 ) page WHERE before < $4 ORDER BY first_seq;
 
+-- name: journal
+SELECT j.intent, j.result FROM responses r JOIN journal j ON j.run = r.row
+WHERE r.project = $1 AND r.id = $2 ORDER BY j.number;
+
 -- name: unfinished
 SELECT project, id FROM responses WHERE status IN ('queued', 'in_progress') ORDER BY row;
+
+-- name: ended
+-- Runs whose logs are to be packed, with the numbers of their last events.
+SELECT run, last_seq FROM runs WHERE ended ORDER BY run LIMIT $1;
+
+-- name: log
+-- Rows of a log behind number $2: the first, and as many more as make $3 bytes together with what parts them.
+WITH sizes AS (
+    SELECT first_seq, sum(octet_length(frames) + 1) OVER (ORDER BY first_seq) AS bytes
+    FROM events WHERE run = $1 AND first_seq > $2 ORDER BY first_seq LIMIT 20000
+)
+SELECT first_seq, last_seq, frames FROM events
+WHERE run = $1 AND first_seq > $2
+    AND first_seq <= (SELECT coalesce(max(first_seq) FILTER (WHERE bytes <= $3), min(first_seq)) FROM sizes)
+ORDER BY first_seq;
 
 -- name: ping
 SELECT 1;
@@ -99,47 +185,44 @@ SELECT write_responses_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
 -- name: saved
 -- Which of these are written, after a commit whose outcome nobody heard.
 SELECT g.n FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[])
-    WITH ORDINALITY AS g (project, id, outcome, request, n)
-JOIN responses r ON r.project = g.project AND r.id = g.id AND r.outcome = g.outcome AND r.request = g.request;
+    WITH ORDINALITY AS g (project, id, request, outcome, n)
+JOIN responses r ON r.project = g.project AND r.id = g.id AND r.request = g.request AND r.outcome = g.outcome;
+
+-- name: begin
+SELECT begin_runs_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    $21, $22, $23, $24, $25, $26);
+
+-- name: began
+-- Which of these are begun, after a commit whose outcome nobody heard; what became of them since does not matter.
+SELECT g.n FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS g (project, id, request, n)
+JOIN responses r ON r.project = g.project AND r.id = g.id AND r.background AND r.request = g.request;
 
 -- name: append
-SELECT append_events_1($1, $2, $3, $4, $5);
-
--- name: appended
-SELECT g.n FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[])
-    WITH ORDINALITY AS g (project, id, first_seq, last_seq, frames, n)
-JOIN responses r ON r.project = g.project AND r.id = g.id
-JOIN events e ON e.run = r.row AND e.first_seq = g.first_seq AND e.last_seq = g.last_seq AND e.frames = g.frames;
+SELECT append_events_2($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: finish
-SELECT finish_runs_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+SELECT finish_runs_3($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
 
--- name: finished
--- Which of these ends are the ones that stand.
-SELECT g.n FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bigint[], $6::bytea[])
-    WITH ORDINALITY AS g (project, id, status, outcome, first_seq, frames, n)
-JOIN responses r ON r.project = g.project AND r.id = g.id AND r.status = g.status AND r.outcome = g.outcome
-WHERE g.first_seq IS NULL
-    OR EXISTS (SELECT FROM events e WHERE e.run = r.row AND e.first_seq = g.first_seq AND e.frames = g.frames);
+-- name: claim
+SELECT fence, last_seq, attempt FROM claim_runs_1($1, $2, $3);
+
+-- name: hand_back
+SELECT hand_back_runs_1($1, $2, $3);
 
 -- name: begin_calls
-SELECT present, result FROM begin_calls_1($1, $2, $3, $4);
+SELECT begin_calls_2($1, $2, $3, $4, $5);
 
 -- name: complete_calls
-WITH given AS (
-    SELECT g.*, r.row FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
-        WITH ORDINALITY AS g (project, id, call, result, n)
-    LEFT JOIN responses r ON r.project = g.project AND r.id = g.id
-), noted AS (
-    UPDATE journal j SET result = g.result FROM given g WHERE j.run = g.row AND j.call = g.call
-)
-SELECT n FROM given WHERE row IS NULL;
+SELECT complete_calls_1($1, $2, $3, $4, $5);
+
+-- name: compact
+SELECT compact_runs_1($1, $2, $3, $4, $5);
 
 -- name: remove
-SELECT remove_responses_1($1, $2);
+SELECT remove_responses_2($1, $2);
 
 -- name: expire
-SELECT expire_responses_1($1, $2);
+SELECT expire_responses_2($1, $2);
 
 -- name: sweep
 SELECT sweep_pins_1($1);
@@ -151,3 +234,63 @@ SELECT release_pins_1($1, $2);
 -- Those that are let go meanwhile are not renewed, so that one whose release is lost lapses.
 UPDATE pins SET until = now() + $3::interval
 WHERE owner = $1 AND number = ANY ($2::bigint[]) AND until < now() + $3::interval / 2;
+
+-- name: conversation
+SELECT created, metadata FROM conversations WHERE project = $1 AND id = $2;
+
+-- name: conversation_item
+WITH head AS (
+    SELECT r.thread, r.upto, t.ancestors, t.limits, t.starts FROM conversations r JOIN threads t ON t.id = r.thread
+    WHERE r.project = $1 AND r.id = $2
+)
+SELECT i.body FROM head h CROSS JOIN LATERAL (
+    SELECT h.thread, h.upto, 0::bigint UNION ALL SELECT * FROM unnest(h.ancestors, h.limits, h.starts)
+) s (thread, upto, start)
+JOIN items i ON i.project = $1 AND i.id = $3 AND i.thread = s.thread
+    AND i.position < s.upto AND i.position >= coalesce(s.start, 0)
+ORDER BY i.position DESC LIMIT 1;
+
+-- name: create_conversation
+SELECT create_conversation_1($1, $2, $3, $4, $5, $6);
+
+-- name: describe_conversation
+UPDATE conversations SET metadata = $3 WHERE project = $1 AND id = $2 RETURNING created;
+
+-- name: add_items
+SELECT add_items_1($1, $2, $3, $4, $5, $6);
+
+-- name: take_out
+SELECT take_out_1($1, $2, $3, $4, $5);
+
+-- name: remove_conversation
+SELECT remove_conversation_1($1, $2);
+
+-- name: enter
+SELECT enter_conversations_1($1, $2, $3, $4);
+
+-- name: renew_holds
+UPDATE conversations c SET until = clock_timestamp() + $4::interval
+FROM (
+    SELECT v.row FROM unnest($1::text[], $2::text[], $3::text[]) g (project, id, holder)
+    JOIN conversations v ON v.project = g.project AND v.id = g.id AND v.holder = g.holder
+    ORDER BY v.row FOR NO KEY UPDATE OF v
+) l WHERE c.row = l.row;
+
+-- name: leave
+UPDATE conversations c SET holder = NULL, until = NULL
+FROM (
+    SELECT v.row FROM unnest($1::text[], $2::text[], $3::text[]) g (project, id, holder)
+    JOIN conversations v ON v.project = g.project AND v.id = g.id AND v.holder = g.holder
+    ORDER BY v.row FOR NO KEY UPDATE OF v
+) l WHERE c.row = l.row;
+
+-- name: append_held
+SELECT append_held_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+
+-- name: save_held
+SELECT save_held_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    $21, $22, $23, $24, $25, $26, $27);
+
+-- name: begin_held
+SELECT begin_held_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    $21, $22, $23, $24, $25, $26, $27);

@@ -5,17 +5,20 @@ Rules: design section 3 (Data).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from antiphon.stores.sqlite.background import Background
+from antiphon.stores.sqlite.conversing import Conversing
+from antiphon.stores.sqlite.lines import Lines
 from antiphon.stores.sqlite.operations import (
-    Append,
+    ConversationOperation,
+    Converse,
     Delete,
-    Finish,
-    JournalBegin,
-    JournalComplete,
+    Keep,
     Probe,
     Release,
+    Replace,
+    RunOperation,
     Save,
 )
 from antiphon.stores.sqlite.pins import Pins
@@ -30,14 +33,19 @@ class Groups:
     def __init__(self, statements: Statements, pins: Pins, segments_max: int) -> None:
         self._statements = statements
         self._blobs = Blobs(statements)
-        self._saving = Saving(statements, self._blobs, segments_max)
+        lines = Lines(statements, segments_max)
+        self._saving = Saving(statements, self._blobs, lines)
         self._background = Background(statements)
         self._removing = Removing(statements, self._blobs, pins)
+        self._conversing = Conversing(statements, lines, self._removing)
         self._steps: list[tuple[type | tuple[type, ...], Callable[[Sequence[Any]], Sequence[Any]]]] = [
-            (Save, self._save),
-            ((Append, Finish), self._background.log),
-            ((JournalBegin, JournalComplete), self._background.journal),
+            (Save, self._saving.save),
+            (get_args(RunOperation), self._background.work),
+            (Converse, self._conversing.create),
+            (get_args(ConversationOperation), self._conversing.work),
+            (Replace, self._background.replace),
             ((Delete, Release), self._removing.remove),
+            (Keep, self._keep),
             (Probe, self._probe),
         ]
 
@@ -55,14 +63,18 @@ class Groups:
         """What was executed is rolled back.  Numbers of rows go on where they were: gaps among them mean nothing."""
         self._blobs.forget()
 
+    def _keep(self, operations: Sequence[Keep]) -> list[bytes]:
+        kept = []
+        for operation in operations:
+            self._statements.run("keep_secret", key=operation.name, bytes=operation.secret)
+            kept.append(bytes(self._statements.run("secret", key=operation.name)[0][0]))
+        return kept
+
     def _probe(self, operations: Sequence[Probe]) -> list[None]:
         self._statements.touch()
         return [None] * len(operations)
 
-    def _save(self, operations: Sequence[Save]) -> list[None]:
-        self._saving.save([operation.record for operation in operations])
-        return [None] * len(operations)
-
     def resume(self) -> int:
-        """Removes what an earlier process had to leave; inside a transaction."""
+        """Removes what an earlier process had to leave, and ends its holds; inside a transaction."""
+        self._conversing.free()
         return self._removing.resume()

@@ -6,9 +6,10 @@ and what they said is erased from the files soon after.  Must not know how any o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
-from antiphon.engine.ports import Batch, Record, ToolCall
+from antiphon.engine.ports import Batch, Conversation, Hold, Record, RunName, StoredItem, ToolCall
+from antiphon.stores.rows import Pack
 
 
 class _Operation:
@@ -19,44 +20,193 @@ class _Operation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Save(_Operation):
-    """A response to write: finished, or a background run that begins."""
+    """A response to write: finished, or a background run that ``begins``."""
 
     record: Record
+    begins: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Append(_Operation):
-    """Events of running background runs."""
+    """Events of running background runs; which batches are durable."""
 
     batches: Sequence[Batch]
     durable: ClassVar[bool] = False
 
+    @property
+    def names(self) -> Sequence[tuple[str, str]]:
+        return [batch[:2] for batch in self.batches]
+
+
+class _OfOneRun(_Operation):
+    """Something asked of one background run."""
+
+    __slots__ = ()
+    name: RunName
+
+    @property
+    def names(self) -> Sequence[tuple[str, str]]:
+        return [self.name]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Finish(_Operation):
-    """The end of a background run; True unless it had ended before."""
+class Finish(_OfOneRun):
+    """The end of a background run; True when the owner has ended it, now or before."""
 
+    name: RunName
     record: Record
-    last: Batch
+    fence: int
+    batches: Sequence[Batch]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class JournalBegin(_Operation):
-    """The intent of a hosted call; the result if it is known already."""
+class TakeOver(_OfOneRun):
+    """A new owner for a background run: its ``Claim``, or None."""
 
-    project: str
-    response: str
+    name: RunName
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HandBack(_Operation):
+    """Runs, with their owner's fence, whose next claim is no takeover."""
+
+    runs: Sequence[tuple[RunName, int]]
+
+    @property
+    def names(self) -> Sequence[tuple[str, str]]:
+        return [name for name, _ in self.runs]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JournalBegin(_OfOneRun):
+    """The intent of a hosted call; whether the caller owns the run."""
+
+    name: RunName
+    fence: int
     call: ToolCall
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class JournalComplete(_Operation):
-    """The result of a hosted call."""
+class JournalComplete(_OfOneRun):
+    """The result of a hosted call; whether the caller owns the run."""
 
-    project: str
-    response: str
+    name: RunName
+    fence: int
     call: ToolCall
     result: bytes
+
+
+#: What is asked of background runs, in the order in which it is asked.
+RunOperation: TypeAlias = Append | Finish | TakeOver | HandBack | JournalBegin | JournalComplete
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replace(_Operation):
+    """Packs for the rows of ended logs that they hold, and the logs that are done; how many of these there were.
+
+    Nothing is said of ``removes``, for nothing goes that anybody could take hold of, or that is to be erased.
+    """
+
+    packs: Sequence[tuple[int, Pack]]
+    done: Sequence[int]
+    durable: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Converse(_Operation):
+    """A new conversation, with its first items."""
+
+    project: str
+    conversation: Conversation
+    items: Sequence[StoredItem]
+
+
+class _OfOneConversation(_Operation):
+    """Something asked of one conversation: None is the result where there is none, False where a response holds it."""
+
+    __slots__ = ()
+    project: str
+    conversation: str
+
+    @property
+    def names(self) -> Sequence[tuple[str, str]]:
+        return [(self.project, self.conversation)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Describe(_OfOneConversation):
+    """Other metadata; the ``Conversation``."""
+
+    project: str
+    conversation: str
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Add(_OfOneConversation):
+    """Items to append."""
+
+    project: str
+    conversation: str
+    items: Sequence[StoredItem]
+
+
+class _OfHolds(_Operation):
+    """Something asked of what responses hold."""
+
+    __slots__ = ()
+    durable: ClassVar[bool] = False
+    holds: Sequence[Hold]
+
+    @property
+    def names(self) -> Sequence[tuple[str, str]]:
+        return [hold[:2] for hold in self.holds]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Enter(_OfHolds):
+    """A response that wants to run in a conversation, which it then holds for so many seconds."""
+
+    holds: Sequence[Hold]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Renew(_OfHolds):
+    """Holds that are to last so many seconds from now on."""
+
+    holds: Sequence[Hold]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leave(_OfHolds):
+    """Holds that end without having left anything."""
+
+    holds: Sequence[Hold]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TakeOut(_OfOneConversation):
+    """An item to take out of a conversation; whether it was there, None without it or its conversation."""
+
+    project: str
+    conversation: str
+    item: str
+    removes: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forget(_OfOneConversation):
+    """A conversation to remove."""
+
+    project: str
+    conversation: str
+    removes: ClassVar[bool] = True
+
+
+#: What is asked of conversations that there are, in the order in which it is asked.
+ConversationOperation: TypeAlias = Describe | Add | Enter | Renew | Leave | TakeOut | Forget
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +224,14 @@ class Release(_Operation):
     thread: int
     durable: ClassVar[bool] = False
     removes: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keep(_Operation):
+    """A secret to keep, unless there is one of this name; the one that is kept."""
+
+    name: str
+    secret: bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

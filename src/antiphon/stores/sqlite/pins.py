@@ -47,3 +47,11 @@ class Pins:
             if pinned > needed:
                 self._held.add(thread)
             return pinned
+
+    def holds(self, thread: int, position: int) -> bool:
+        """Whether a pin goes beyond a position of the thread; if so the thread is noted."""
+        with self._lock:
+            held = max(self._ends.get(thread, ()), default=-1) > position
+            if held:
+                self._held.add(thread)
+            return held

@@ -12,12 +12,39 @@ SELECT -1, json_array(thread, upto, status) FROM responses WHERE project = :proj
 UNION ALL
 SELECT i.position, i.body FROM responses r CROSS JOIN threads t ON t.id = r.thread
 CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(r.thread, r.upto))) s
-CROSS JOIN items i ON i.thread = s.value ->> 0 AND i.position < s.value ->> 1 AND +i.project = :project
+CROSS JOIN items i ON i.thread = s.value ->> 0 AND i.position < s.value ->> 1
+    AND i.position >= coalesce(s.value ->> 2, 0) AND +i.project = :project
 WHERE r.project = :project AND r.id = :id AND r.stored;
+
+-- name: conversation_context
+SELECT -1, json_array(thread, upto) FROM conversations WHERE project = :project AND id = :id
+UNION ALL
+SELECT i.position, i.body FROM conversations r CROSS JOIN threads t ON t.id = r.thread
+CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(r.thread, r.upto))) s
+CROSS JOIN items i ON i.thread = s.value ->> 0 AND i.position < s.value ->> 1
+    AND i.position >= coalesce(s.value ->> 2, 0) AND +i.project = :project
+WHERE r.project = :project AND r.id = :id;
+
+-- name: begun
+-- The items before a background run (1) and those of its input (0).
+SELECT i.position < r.first, i.body FROM responses r CROSS JOIN threads t ON t.id = r.thread
+CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(r.thread, r.middle))) s
+CROSS JOIN items i ON i.thread = s.value ->> 0 AND i.position < s.value ->> 1
+    AND i.position >= coalesce(s.value ->> 2, 0) AND +i.project = :project
+WHERE r.project = :project AND r.id = :id ORDER BY i.position;
 
 -- name: response
 SELECT thread, middle, upto, created, background, streamed, outcome, small, large, request
 FROM responses WHERE project = :project AND id = :id;
+
+-- name: secret
+SELECT bytes FROM secrets WHERE name = :key;
+
+-- name: keep_secret
+INSERT INTO secrets (name, bytes) VALUES (:key, :bytes) ON CONFLICT DO NOTHING;
+
+-- name: status
+SELECT status FROM responses WHERE project = :project AND id = :id;
 
 -- name: output
 SELECT body FROM items
@@ -26,30 +53,36 @@ WHERE thread = :thread AND position >= :middle AND position < :upto AND +project
 -- name: blob
 SELECT bytes FROM blob_bytes WHERE id = :id;
 
--- name: input_position
--- The position of an item among a response's input items; {which} is max or min.
+-- name: line_position
+-- The position of an item among a response's input items, or a conversation's: {owner} is the table, {end} the column
+-- that says where they end, {which} is max or min.
 SELECT {which}(i.position) FROM items i WHERE i.project = :project AND i.id = :item AND EXISTS (
-    SELECT 1 FROM responses r CROSS JOIN threads t ON t.id = r.thread
-    CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(r.thread, r.middle))) s
-    WHERE r.project = :project AND r.id = :id AND i.thread = s.value ->> 0 AND i.position < s.value ->> 1
+    SELECT 1 FROM {owner} r CROSS JOIN threads t ON t.id = r.thread
+    CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(r.thread, r.{end}))) s
+    WHERE r.project = :project AND r.id = :id AND i.thread = s.value ->> 0
+        AND i.position < s.value ->> 1 AND i.position >= coalesce(s.value ->> 2, 0)
 );
 
--- name: input_page
--- {order} is ASC or DESC; the bounds exclude the cursor itself.  The page is chosen from the index alone, so that the
--- bodies of the other items are not touched.
+-- name: line_page
+-- {owner} and {end} as for line_position; {order} is ASC or DESC; the bounds exclude the cursor itself.  The page is
+-- chosen from the index alone, so that the bodies of the other items are not touched.
 SELECT i.id, i.body FROM items i WHERE +i.project = :project AND i.rowid IN (
-    SELECT p.rowid FROM responses r CROSS JOIN threads t ON t.id = r.thread
-    CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(r.thread, r.middle))) s
+    SELECT p.rowid FROM {owner} r CROSS JOIN threads t ON t.id = r.thread
+    CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(r.thread, r.{end}))) s
     CROSS JOIN items p ON p.thread = s.value ->> 0
-        AND p.position > :above AND p.position < min(s.value ->> 1, :below)
+        AND p.position >= max(coalesce(s.value ->> 2, 0), :above + 1) AND p.position < min(s.value ->> 1, :below)
     WHERE r.project = :project AND r.id = :id
     ORDER BY p.position {order} LIMIT :limit
 ) ORDER BY i.position {order};
 
 -- name: item
--- What was not to be stored has a thread of its own, so the last response on a thread tells.
-SELECT i.body FROM items i WHERE i.project = :project AND i.id = :item
-    AND coalesce((SELECT stored FROM responses r WHERE r.thread = i.thread ORDER BY r.upto DESC LIMIT 1), 1)
+-- What was not to be stored is told by the first response that goes beyond it, unless a conversation has got it.
+SELECT i.body FROM items i WHERE i.project = :project AND i.id = :item AND (
+    coalesce((
+        SELECT stored FROM responses r WHERE r.thread = i.thread AND r.upto > i.position ORDER BY r.upto LIMIT 1
+    ), 1)
+    OR EXISTS (SELECT 1 FROM conversations c WHERE c.thread = i.thread AND c.upto > i.position)
+)
 ORDER BY i.rowid DESC LIMIT 1;
 
 -- name: threads
@@ -70,6 +103,7 @@ INSERT INTO items (project, thread, position, id, body) VALUES {rows};
 INSERT INTO items (project, thread, position, id, body)
 SELECT i.project, :thread, i.position, i.id, i.body
 FROM json_each(:ancestry) s CROSS JOIN items i ON i.thread = s.value ->> 0 AND i.position < s.value ->> 1
+    AND i.position >= coalesce(s.value ->> 2, 0)
 ORDER BY i.position;
 
 -- name: insert_responses
@@ -89,9 +123,19 @@ INSERT INTO blob_bytes (id, bytes) VALUES {rows};
 -- name: count_blobs
 UPDATE blobs SET uses = uses + (c.value ->> 1) FROM json_each(:counts) c WHERE blobs.id = c.value ->> 0;
 
+-- name: insert_runs
+INSERT INTO runs (run, fence) VALUES {rows};
+
 -- name: runs
-SELECT r.project, r.id, r.row, r.thread, r.middle, r.status FROM (VALUES {rows}) w
-CROSS JOIN responses r ON r.project = w.column1 AND r.id = w.column2;
+SELECT r.project, r.id, r.row, r.thread, r.middle, u.fence, u.last_seq, u.attempt, u.progress, u.ended
+FROM (VALUES {rows}) w CROSS JOIN responses r ON r.project = w.column1 AND r.id = w.column2
+CROSS JOIN runs u ON u.run = r.row;
+
+-- name: change_runs
+-- Each of them is there: this is an update by key, which as an UPDATE would cost twice as much.
+INSERT INTO runs (run, fence, last_seq, attempt, progress, ended) VALUES {rows} ON CONFLICT (run) DO UPDATE SET
+    fence = excluded.fence, last_seq = excluded.last_seq, attempt = excluded.attempt, progress = excluded.progress,
+    ended = excluded.ended;
 
 -- name: insert_events
 INSERT INTO events (run, first_seq, last_seq, frames) VALUES {rows};
@@ -102,13 +146,37 @@ FROM (VALUES {rows}) v WHERE responses.row = v.column1;
 
 -- name: events
 -- Begins at the row that holds the number after :after, so that a page costs the same wherever it begins.
-SELECT e.first_seq, e.frames FROM responses r CROSS JOIN events e ON e.run = r.row
+SELECT e.first_seq, e.last_seq, e.packed, e.frames FROM responses r CROSS JOIN events e ON e.run = r.row
 WHERE r.project = :project AND r.id = :id AND e.last_seq > :after AND e.first_seq >= coalesce(
     (SELECT max(first_seq) FROM events WHERE run = r.row AND first_seq <= :after + 1), 0)
 ORDER BY e.first_seq LIMIT :limit;
 
 -- name: unfinished
-SELECT project, id FROM responses WHERE status IN ('queued', 'in_progress') ORDER BY row;
+SELECT r.project, r.id FROM runs u CROSS JOIN responses r ON r.row = u.run WHERE NOT u.ended ORDER BY u.run;
+
+-- name: ended
+SELECT run FROM runs WHERE ended ORDER BY run LIMIT :limit;
+
+-- name: to_pack
+-- A page of what is not packed yet of a log.
+SELECT first_seq, last_seq, packed, frames FROM events
+WHERE run = :run AND first_seq > :after AND NOT packed ORDER BY first_seq LIMIT :limit;
+
+-- name: packable
+SELECT run FROM runs WHERE run IN (SELECT value FROM json_each(:rows)) AND ended;
+
+-- name: delete_packed
+DELETE FROM events WHERE rowid IN (
+    SELECT e.rowid FROM (VALUES {rows}) w
+    CROSS JOIN events e ON e.run = w.column1 AND e.first_seq BETWEEN w.column2 AND w.column3
+);
+
+-- name: insert_packs
+INSERT INTO events (run, first_seq, last_seq, packed, frames)
+SELECT v.column1, v.column2, v.column3, 1, v.column4 FROM (VALUES {rows}) v;
+
+-- name: delete_runs
+DELETE FROM runs WHERE run IN (SELECT value FROM json_each(:rows));
 
 -- name: expired
 SELECT project, id FROM responses WHERE expires IS NOT NULL AND expires <= :now LIMIT :limit;
@@ -127,9 +195,11 @@ DELETE FROM events WHERE run IN (SELECT value FROM json_each(:rows));
 DELETE FROM journal WHERE run IN (SELECT value FROM json_each(:rows));
 
 -- name: needed
--- How much of each thread is still needed, by its responses and by the threads that continue it; -1 for nothing.
+-- How much of each thread is still needed, by its responses, its conversations and the threads
+-- that continue it; -1 for nothing.
 SELECT t.id, t.parent, t.base, max(
     coalesce((SELECT max(upto) FROM responses WHERE thread = t.id), -1),
+    coalesce((SELECT max(upto) FROM conversations WHERE thread = t.id), -1),
     coalesce((SELECT max(base) FROM threads WHERE parent = t.id), -1)
 ) FROM json_each(:threads) w CROSS JOIN threads t ON t.id = w.value;
 
@@ -168,6 +238,122 @@ INSERT INTO journal (run, call, intent) VALUES {rows} ON CONFLICT DO NOTHING;
 UPDATE journal SET result = v.column3 FROM (VALUES {rows}) v
 WHERE journal.run = v.column1 AND journal.call = v.column2;
 
--- name: journal_results
-SELECT j.run, j.call, j.result FROM (VALUES {rows}) w
-CROSS JOIN journal j ON j.run = w.column1 AND j.call = w.column2 WHERE j.result IS NOT NULL;
+-- name: journal
+-- Their order is that of their rows: none of them is ever moved.
+SELECT j.intent, j.result FROM responses r CROSS JOIN journal j ON j.run = r.row
+WHERE r.project = :project AND r.id = :id ORDER BY j.rowid;
+
+-- name: conversation
+SELECT created, metadata FROM conversations WHERE project = :project AND id = :id;
+
+-- name: conversation_item
+SELECT i.body FROM items i WHERE i.project = :project AND i.id = :item AND EXISTS (
+    SELECT 1 FROM conversations r CROSS JOIN threads t ON t.id = r.thread
+    CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(r.thread, r.upto))) s
+    WHERE r.project = :project AND r.id = :id AND i.thread = s.value ->> 0
+        AND i.position < s.value ->> 1 AND i.position >= coalesce(s.value ->> 2, 0)
+) ORDER BY i.position DESC LIMIT 1;
+
+-- name: conversations
+-- A hold lapses, but not that of an unfinished background run.
+SELECT c.project, c.id, c.row, c.created, c.metadata, c.thread, c.upto, c.holder,
+    c.holder IS NOT NULL AND (c.until > unixepoch('subsec') OR EXISTS (
+        SELECT 1 FROM responses r
+        WHERE r.project = c.project AND r.id = c.holder AND r.status IN ('queued', 'in_progress')
+    ))
+FROM (VALUES {rows}) w CROSS JOIN conversations c ON c.project = w.column1 AND c.id = w.column2;
+
+-- name: held_conversations
+-- The conversations that responses hold.
+SELECT c.project, c.holder, c.row, c.thread, c.upto FROM (VALUES {rows}) w
+CROSS JOIN conversations c ON c.project = w.column1 AND c.holder = w.column2;
+
+-- name: insert_conversations
+INSERT INTO conversations (row, project, id, created, metadata, thread, upto) VALUES {rows};
+
+-- name: change_conversations
+-- A hold that is new or goes on ends so many seconds from now.
+UPDATE conversations SET metadata = v.column2, thread = v.column3, upto = v.column4, holder = v.column5,
+    until = CASE WHEN v.column6 IS NULL THEN until ELSE unixepoch('subsec') + v.column6 END
+FROM (VALUES {rows}) v WHERE conversations.row = v.column1;
+
+-- name: move_conversations
+-- Where they go on once the response that held them has ended.
+UPDATE conversations SET thread = v.column2, upto = v.column3, holder = NULL, until = NULL
+FROM (VALUES {rows}) v WHERE conversations.row = v.column1;
+
+-- name: free_conversations
+-- Nobody runs in them any more, but for unfinished background runs.
+UPDATE conversations SET holder = NULL, until = NULL WHERE holder IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM responses r WHERE r.project = conversations.project AND r.id = conversations.holder
+        AND r.status IN ('queued', 'in_progress')
+);
+
+-- name: delete_conversations
+DELETE FROM conversations WHERE row IN (SELECT value FROM json_each(:rows));
+
+-- name: places
+-- Where items with an id stand in a conversation, and where the thread begins that holds them.
+SELECT i.thread, i.position, (SELECT base FROM threads b WHERE b.id = i.thread) FROM items i WHERE i.project = :project AND i.id = :item AND EXISTS (
+    SELECT 1 FROM threads t CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(t.id, :upto))) s
+    WHERE t.id = :thread AND i.thread = s.value ->> 0
+        AND i.position < s.value ->> 1 AND i.position >= coalesce(s.value ->> 2, 0)
+);
+
+-- name: bare
+-- The ancestry of a thread; and whether it holds nothing of its own yet and nobody but a conversation knows it.
+SELECT ancestry, tip = base
+    AND NOT EXISTS (SELECT 1 FROM responses r WHERE r.thread = t.id)
+    AND NOT EXISTS (SELECT 1 FROM threads c WHERE c.parent = t.id)
+FROM threads t WHERE id = :thread;
+
+-- name: change_ancestry
+UPDATE threads SET parent = :parent, ancestry = :ancestry WHERE id = :thread;
+
+-- name: leave_out
+INSERT INTO left_out (thread, position) VALUES {rows} ON CONFLICT DO NOTHING;
+
+-- name: left_out_of
+-- The threads before these, and these, of which conversations left items out.
+SELECT DISTINCT l.thread FROM json_each(:threads) w CROSS JOIN threads t ON t.id = w.value
+CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(t.id))) s
+CROSS JOIN left_out l ON l.thread = s.value ->> 0
+WHERE EXISTS (SELECT 1 FROM left_out);
+
+-- name: holders
+-- Items that were left out, each with every thread that still has it in its line, and whether something alive there
+-- needs it.  A thread whose ancestry leaves an item out passes it on to none of those that continue it.
+WITH RECURSIVE lines (thread, position, at) AS (
+    SELECT l.thread, l.position, l.thread FROM json_each(:threads) w CROSS JOIN left_out l ON l.thread = w.value
+    UNION
+    SELECT l.thread, l.position, t.id FROM lines l CROSS JOIN threads t ON t.parent = l.at
+    WHERE EXISTS (
+        SELECT 1 FROM json_each(t.ancestry) s WHERE s.value ->> 0 = l.thread
+            AND l.position < s.value ->> 1 AND l.position >= coalesce(s.value ->> 2, 0)
+    )
+)
+SELECT l.thread, l.position, l.at,
+    EXISTS (SELECT 1 FROM responses r WHERE r.thread = l.at AND r.upto > CASE l.at WHEN l.thread THEN l.position ELSE -1 END)
+    OR EXISTS (
+        SELECT 1 FROM conversations c WHERE c.thread = l.at
+            AND c.upto > CASE l.at WHEN l.thread THEN l.position ELSE -1 END
+    )
+FROM lines l;
+
+-- name: erase_items
+DELETE FROM items WHERE rowid IN (
+    SELECT i.rowid FROM json_each(:places) p
+    CROSS JOIN items i ON i.thread = p.value ->> 0 AND i.position = p.value ->> 1
+);
+
+-- name: erase_left_out
+DELETE FROM left_out WHERE rowid IN (
+    SELECT l.rowid FROM json_each(:places) p
+    CROSS JOIN left_out l ON l.thread = p.value ->> 0 AND l.position = p.value ->> 1
+);
+
+-- name: cut_left_out
+DELETE FROM left_out WHERE rowid IN (
+    SELECT l.rowid FROM json_each(:cuts) c CROSS JOIN left_out l
+        ON l.thread = c.value ->> 0 AND l.position >= c.value ->> 1
+);

@@ -1,4 +1,4 @@
-"""Removes responses, and of the threads what no living response, no fork and no pin needs.
+"""Removes responses, and of the threads what no living response, no conversation, no fork and no pin needs.
 
 Runs on the writer's thread, inside its transaction.  Rules: design section 3 ("An item lives while ...").
 """
@@ -38,11 +38,12 @@ class Removing:
         ]  # fmt: skip
 
     def _delete(self, rows: list[int]) -> None:
-        for name in ("delete_responses", "delete_events", "delete_journal"):
+        for name in ("delete_responses", "delete_runs", "delete_events", "delete_journal"):
             self._statements.run(name, rows=rows)
 
     def trim(self, threads: set[int]) -> None:
         """Drops the ends that nobody needs, then goes on with the parents of threads of which nothing is left."""
+        leaving = [thread for (thread,) in self._statements.run("left_out_of", threads=sorted(threads))]
         while threads:
             cuts: list[tuple[int, int]] = []
             gone: list[int] = []
@@ -57,12 +58,32 @@ class Removing:
                 else:
                     gone.append(thread)
                     parents |= {parent} - {None}
-            self._cut(cuts, gone)
+            self._cut(cuts, gone, bool(leaving))
             self._note(sorted(threads), held)
             threads = parents
+        if leaving:
+            self._erase(leaving)
 
-    def _cut(self, cuts: list[tuple[int, int]], gone: list[int]) -> None:
-        self._statements.run("cut_items", cuts=[*cuts, *((thread, 0) for thread in gone)])
+    def _erase(self, threads: list[int]) -> None:
+        """Of what conversations left out on these threads, the items that nothing else needs any more."""
+        needed: dict[tuple[int, int], bool] = {}
+        pinning: set[int] = set()
+        for thread, position, at, alive in self._statements.run("holders", threads=threads):
+            place = (thread, position)
+            pinned = not alive and self._pins.holds(at, position if at == thread else -1)
+            if pinned:
+                pinning.add(at)
+            needed[place] = needed.get(place, False) or bool(alive) or pinned
+        places = [place for place, still in needed.items() if not still]
+        if places:
+            self._statements.run("erase_items", places=places)
+            self._statements.run("erase_left_out", places=places)
+        if pinning:
+            self._note(sorted(pinning), sorted(pinning))
+
+    def _cut(self, cuts: list[tuple[int, int]], gone: list[int], leaving: bool) -> None:
+        for name in ("cut_items", "cut_left_out") if leaving else ("cut_items",):
+            self._statements.run(name, cuts=[*cuts, *((thread, 0) for thread in gone)])
         if cuts:
             self._statements.run("cut_threads", cuts=cuts)
         if gone:

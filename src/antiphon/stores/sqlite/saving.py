@@ -9,94 +9,45 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from antiphon.engine.ports import Record
+from antiphon.engine.ports import FIRST_FENCE, Record, RunName
 from antiphon.engine.shell import LARGE_BYTES
+from antiphon.protocol.errors import conversation_locked
 from antiphon.protocol.responses import TERMINAL
+from antiphon.stores.rows import CONTINUABLE
+from antiphon.stores.sqlite.lines import Lines, Placing
+from antiphon.stores.sqlite.moving import Moving
+from antiphon.stores.sqlite.operations import Save
 from antiphon.stores.sqlite.statements import Row, Statements
 
 encode = msgspec.json.encode
 
-#: Deeper ancestries are copied into the fork, so that a context stays one short join (design section 3).
-SEGMENTS_MAX = 1000
 #: Blobs whose number is remembered, so that a chain that repeats its tools does not ask the database again.
 KNOWN_BLOBS_MAX = 4096
-
-
-class _Thread:
-    """A thread as one group sees it; ``ancestry`` is the JSON text of its row."""
-
-    __slots__ = ("ancestry", "number", "tip")
-
-    def __init__(self, number: int, tip: int, ancestry: str) -> None:
-        self.number = number
-        self.tip = tip
-        self.ancestry = ancestry
-
-
-class Placing:
-    """Finds the responses of one group their places."""
-
-    def __init__(self, statements: Statements, records: Sequence[Record], highest: int, segments_max: int) -> None:
-        self._statements = statements
-        self._segments_max = segments_max
-        self._known: dict[tuple[str, int], _Thread] = {}
-        self._moved: set[int] = set()
-        self._made: list[tuple[_Thread, str, int | None, int]] = []
-        self._copies: list[tuple[int, str]] = []
-        self.highest = highest
-        parents = {(record.project, record.parent.thread) for record in records if record.parent is not None}
-        for project, number, tip, ancestry in statements.rows("threads", list(parents)):
-            self._known[project, number] = _Thread(number, tip, ancestry)
-
-    def place(self, record: Record) -> tuple[int, int]:
-        """The thread and the position where a response begins: its parent's tip if that is still there, else a fork.
-
-        This compare-and-set is why two continuations never interleave: the loser of a race forks.
-        """
-        parent = record.parent
-        length = len(record.input) + len(record.output)
-        if parent is None:
-            return self._make(record.project, None, 0, "[]", length), 0
-        thread = self._known.get((record.project, parent.thread))
-        if thread is None:
-            raise LookupError(f"no thread {parent.thread} in this project")
-        if thread.tip == parent.upto and _may_be_continued_in_place(record):
-            thread.tip += length
-            self._moved.add(thread.number)
-            return thread.number, parent.upto
-        ancestry = [*msgspec.json.decode(thread.ancestry), [parent.thread, parent.upto]]
-        if len(ancestry) <= self._segments_max:
-            text = encode(ancestry).decode()
-            return self._make(record.project, parent.thread, parent.upto, text, length), parent.upto
-        number = self._make(record.project, None, 0, "[]", parent.upto + length)
-        self._copies.append((number, encode(ancestry).decode()))
-        return number, parent.upto
-
-    def _make(self, project: str, parent: int | None, base: int, ancestry: str, length: int) -> int:
-        self.highest += 1
-        self._made.append((_Thread(self.highest, base + length, ancestry), project, parent, base))
-        return self.highest
-
-    def write(self) -> None:
-        """Puts the threads where the responses are."""
-        rows = [(made.number, project, parent, base, made.tip, made.ancestry)
-                for made, project, parent, base in self._made]  # fmt: skip
-        self._statements.rows("insert_threads", rows)
-        for thread, ancestry in self._copies:
-            self._statements.run("copy_context", thread=thread, ancestry=ancestry)
-        if self._moved:
-            moves = [(thread.number, thread.tip) for thread in self._known.values() if thread.number in self._moved]
-            self._statements.run("move_tips", moves=moves)
 
 
 def _may_be_continued_in_place(record: Record) -> bool:
     """Whether a response may stand on its parent's thread, where later ones will go on behind it.
 
-    Failed, cancelled and unstored ones never will be continued, and would force the next good one to fork.  A run that
-    begins without input would not move the tip, so that another could take its place.
+    Failed, cancelled and unstored ones never will be continued, and would force the next good one to fork; but a
+    conversation goes on behind those that are not to be stored, too.  A run that begins without input would not move
+    the tip, so that another could take its place.
     """
     status = record.outcome.status
-    return status not in ("failed", "cancelled") and record.stored and (status in TERMINAL or bool(record.input))
+    kept = record.stored or record.conversation is not None
+    return status not in ("failed", "cancelled") and kept and (status in TERMINAL or bool(record.input))
+
+
+def _place(record: Record, placing: Placing) -> tuple[int, int]:
+    length = len(record.input) + len(record.output)
+    return placing.place(record.project, record.parent, length, in_place=_may_be_continued_in_place(record))
+
+
+def _leaves_items(save: Save, moving: Moving) -> bool:
+    """All do, but one that is not to be stored and of which no conversation gets anything."""
+    record = save.record
+    if save.begins or record.stored:
+        return True
+    return record.outcome.status in CONTINUABLE and moving.holds(_name(record))
 
 
 class Blobs:
@@ -163,31 +114,57 @@ class Blobs:
         self._known.clear()
 
 
-class Saving:
-    """Writes the responses of a group.  Knows the next free numbers, since the writer is the only one."""
+def _name(record: Record) -> RunName:
+    return RunName(record.project, record.shell.id)
 
-    def __init__(self, statements: Statements, blobs: Blobs, segments_max: int) -> None:
+
+class Saving:
+    """Writes the responses of a group.  Knows the next free number, since the writer is the only one."""
+
+    def __init__(self, statements: Statements, blobs: Blobs, lines: Lines) -> None:
         self._statements = statements
         self._blobs = blobs
-        self._segments_max = segments_max
-        self._thread = statements.highest("threads", "id")
+        self._lines = lines
         self._response = statements.highest("responses", "row")
 
-    def save(self, records: Sequence[Record]) -> None:
+    def save(self, operations: Sequence[Save]) -> list[None]:
         """Finished responses, and background runs that begin."""
-        placing = Placing(self._statements, records, self._thread, self._segments_max)
-        places = [placing.place(record) for record in records]
-        self._thread = placing.highest
+        inside = [save.record for save in operations if save.record.conversation is not None]
+        moving = Moving(self._statements, [_name(record) for record in inside])
+        self._check_holds(inside, moving)
+        written = [save for save in operations if _leaves_items(save, moving)]
+        placing = self._lines.placing(
+            (save.record.project, save.record.parent.thread) for save in written if save.record.parent is not None
+        )
+        places = [_place(save.record, placing) for save in written]
         placing.write()
         items = [
-            (record.project, thread, position, item.id, item.body)
-            for record, (thread, first) in zip(records, places, strict=True)
-            for position, item in enumerate([*record.input, *record.output], first)
+            (save.record.project, thread, position, item.id, item.body)
+            for save, (thread, first) in zip(written, places, strict=True)
+            for position, item in enumerate([*save.record.input, *save.record.output], first)
         ]
         self._statements.rows("insert_items", items)
+        self._write([each for each in zip(written, places, strict=True) if each[0].begins or each[0].record.stored])
+        for save, (thread, first) in zip(written, places, strict=True):
+            if not save.begins:
+                moving.move(save.record, thread, first + len(save.record.input) + len(save.record.output))
+        moving.free([_name(save.record) for save in operations if not save.begins])
+        moving.write()
+        return [None] * len(operations)
+
+    def _check_holds(self, records: Sequence[Record], moving: Moving) -> None:
+        """Raises for a hold that lapsed, after which another response came; a conversation that is gone is no harm."""
+        lost = [(record.project, record.conversation) for record in records if not moving.holds(_name(record))]
+        if self._statements.rows("conversations", lost):
+            raise conversation_locked()
+
+    def _write(self, placed: Sequence[tuple[Save, tuple[int, int]]]) -> None:
+        records = [save.record for save, _ in placed]
         larges = self._larges(records)
-        rows = [self._row(*each) for each in zip(records, places, larges, strict=True)]
+        rows = [self._row(save.record, place, large) for (save, place), large in zip(placed, larges, strict=True)]
         self._statements.rows("insert_responses", rows)
+        runs = [(row[0], FIRST_FENCE) for row, (save, _) in zip(rows, placed, strict=True) if save.begins]
+        self._statements.rows("insert_runs", runs)
 
     def _row(self, record: Record, place: tuple[int, int], large: str) -> Row:
         self._response += 1

@@ -6,8 +6,9 @@ Must not know of HTTP or of how responses come about.
 import asyncio
 import contextlib
 import logging
+import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -19,44 +20,58 @@ from antiphon.engine.ports import (
     EVENT_BATCHES_MAX,
     EVENT_BYTES_MAX,
     Batch,
+    Begun,
+    Claim,
     Context,
+    Disowned,
     Listing,
+    Noted,
     Parent,
     Record,
+    RunName,
     Stored,
     StoredItem,
     StoreError,
     ToolCall,
     ToolResult,
-    Unfinished,
 )
-from antiphon.protocol.errors import invalid, previous_not_found
+from antiphon.protocol.errors import conversation_not_found, previous_not_found
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page
 from antiphon.protocol.responses import Shell
 from antiphon.stores.queries import Queries
 from antiphon.stores.rows import (
     EXPIRE_BATCH,
+    PACK_BYTES,
+    SECRET_BYTES,
+    Pack,
     check_continuable,
     decode_large,
     decode_outcome,
     events_of,
-    result_of,
+    noted_of,
+    packs_of,
+    unknown_cursor,
+    unpacked,
 )
 from antiphon.stores.sqlite import database, operations
 from antiphon.stores.sqlite.checkpoints import Checkpoints
+from antiphon.stores.sqlite.conversations import SqliteConversations
 from antiphon.stores.sqlite.groups import Groups
+from antiphon.stores.sqlite.lines import SEGMENTS_MAX
 from antiphon.stores.sqlite.pins import Pins
-from antiphon.stores.sqlite.saving import SEGMENTS_MAX
-from antiphon.stores.sqlite.statements import Statements
+from antiphon.stores.sqlite.statements import ROWS_MAX, Statements
 from antiphon.stores.sqlite.writer import ERASE_SECONDS, Operation, Writer
 
 logger = logging.getLogger("antiphon.stores")
 
 _FOREVER = 2**62
+#: A commit that replaces ended logs takes one pack more than this much holds, uncompressed.
+_COMMIT_BYTES = PACK_BYTES // 2
 
 _position = itemgetter(0)
 _end = msgspec.json.Decoder(tuple[int, int, str])
+_place = msgspec.json.Decoder(tuple[int, int])
 
 
 class SqliteStore:
@@ -72,6 +87,7 @@ class SqliteStore:
         self._queries = Queries(database.PACKAGE, "queries.sql")
         self._gate = threading.RLock()
         self._pins = Pins()
+        self._compacting = asyncio.Lock()
         self._open = contextlib.ExitStack()
         with contextlib.ExitStack() as opening:
             self._connect(path, opening)
@@ -88,6 +104,11 @@ class SqliteStore:
             exclusive=path is None,
             on_rollback=groups.forget,
         )
+
+    @property
+    def conversations(self) -> SqliteConversations:
+        """The conversations of this database."""
+        return SqliteConversations(self)
 
     def _connect(self, path: Path | None, opening: contextlib.ExitStack) -> None:
         """Everything that ``close`` closes, in the opposite order."""
@@ -134,15 +155,19 @@ class SqliteStore:
 
     async def context(self, project: str, response: str) -> Context:
         """One query; the end of the context stays pinned until ``release``."""
+        return await self._context_of(lambda: self._context(project, response))
+
+    async def _context_of(self, read: Callable[[], Context]) -> Context:
+        """What ``read`` finds and pins, while nothing is being removed."""
         if not self._gate.acquire(blocking=False):  # a removal is being written: only this request waits for it
-            return await self._context_later(project, response)
+            return await self._context_later(read)
         try:
-            return self._context(project, response)
+            return read()
         finally:
             self._gate.release()
 
-    async def _context_later(self, project: str, response: str) -> Context:
-        waiting = asyncio.get_running_loop().run_in_executor(None, self._context, project, response)
+    async def _context_later(self, read: Callable[[], Context]) -> Context:
+        waiting = asyncio.get_running_loop().run_in_executor(None, read)
         try:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
@@ -152,8 +177,8 @@ class SqliteStore:
     def _give_up(self, waiting: "asyncio.Future[Context]") -> None:
         if not waiting.cancelled() and waiting.exception() is None:
             parent = waiting.result().parent
-            assert parent is not None
-            self.release(parent)
+            if parent is not None:
+                self.release(parent)
 
     def _context(self, project: str, response: str) -> Context:
         with self._gate:  # between the read and the pin nothing may be deleted
@@ -167,6 +192,19 @@ class SqliteStore:
             self._pins.add(parent)
         return Context(parent, [body for _, body in rows[1:]])
 
+    def _conversation_context(self, project: str, conversation: str, holder: str | None) -> Context:
+        """Pinned for a holder."""
+        with self._gate:
+            rows = self._rows("conversation_context", project=project, id=conversation)
+            if not rows:
+                raise conversation_not_found(conversation, "conversation")
+            rows.sort(key=_position)
+            thread, upto = _place.decode(rows[0][1])
+            parent = None if holder is None else Parent(thread, upto)
+            if parent is not None:
+                self._pins.add(parent)
+        return Context(parent, [body for _, body in rows[1:]])
+
     def release(self, parent: Parent) -> None:
         """Lets go of a pin; what a deletion left because of it goes now."""
         if self._pins.drop(parent) and not self._writer.closed:  # else the next start trims the thread
@@ -174,12 +212,15 @@ class SqliteStore:
 
     async def read(self, project: str, response: str) -> Stored | None:
         with self._snapshot():
-            rows = self._rows("response", project=project, id=response)
-            if not rows:
-                return None
-            thread, middle, upto, created, background, streamed, outcome, small, large, request = rows[0]
-            members = {name: self._member(value) for name, value in decode_large(large).items()}
-            output = self._rows("output", project=project, thread=thread, middle=middle, upto=upto)
+            return self._stored(project, response)
+
+    def _stored(self, project: str, response: str) -> Stored | None:
+        rows = self._rows("response", project=project, id=response)
+        if not rows:
+            return None
+        thread, middle, upto, created, background, streamed, outcome, small, large, request = rows[0]
+        members = {name: self._member(value) for name, value in decode_large(large).items()}
+        output = self._rows("output", project=project, thread=thread, middle=middle, upto=upto)
         shell = Shell(response, created, bool(background), small, members)
         return Stored(shell, decode_outcome(outcome), [body for (body,) in output], request, bool(streamed))
 
@@ -191,21 +232,35 @@ class SqliteStore:
             raise StoreError(f"the part {value} of a response is not there")
         return bytes(rows[0][0])
 
-    async def events(self, project: str, response: str, after: int) -> list[Event]:
-        rows = self._event_rows(project, response, after)
-        return [event for first, frames in rows for event in events_of(first, frames, after)]
+    async def begun(self, project: str, response: str) -> Begun | None:
+        with self._snapshot():
+            stored = self._stored(project, response)
+            if stored is None or not stored.shell.background:
+                return None
+            rows = self._rows("begun", project=project, id=response)
+        earlier, given = ([body for before, body in rows if before == side] for side in (1, 0))
+        return Begun(stored, earlier, given)
 
-    def _event_rows(self, project: str, response: str, after: int) -> list[tuple[int, bytes]]:
-        """The first rows, read one by one until there are enough."""
-        bindings = {"project": project, "id": response, "after": after, "limit": EVENT_BATCHES_MAX}
-        found: list[tuple[int, bytes]] = []
+    async def status(self, project: str, response: str) -> str | None:
+        rows = self._rows("status", project=project, id=response)
+        return str(rows[0][0]) if rows else None
+
+    async def events(self, project: str, response: str, after: int) -> list[Event]:
+        rows = self._event_rows("events", project=project, id=response, after=after)
+        return [event for first, _, frames in rows for event in events_of(first, frames, after)]
+
+    def _event_rows(self, name: str, **bindings: str | int) -> list[tuple[int, int, bytes]]:
+        """The first rows, read one by one until there are enough: first number, last number, frames."""
+        found: list[tuple[int, int, bytes]] = []
         size = 0
         try:
             with self._read_gate:
                 cursor = self._reading.cursor()
-                for first, frames in cursor.execute(self._queries["events"], bindings):
-                    found.append((first, frames))
-                    size += len(frames)
+                for first, last, packed, frames in cursor.execute(
+                    self._queries[name], {**bindings, "limit": EVENT_BATCHES_MAX}
+                ):
+                    found.append((first, last, unpacked(frames, packed)))
+                    size += len(found[-1][-1])
                     if size >= EVENT_BYTES_MAX:
                         break
                 cursor.close()  # ends the reading transaction
@@ -214,36 +269,48 @@ class SqliteStore:
         return found
 
     async def input_items(self, project: str, response: str, page: Page) -> Listing | None:
-        ascending = page.order == "asc"
-        order, newest = ("ASC", "max") if ascending else ("DESC", "min")
         with self._snapshot():
             if not self._rows("response", project=project, id=response):
                 return None
-            bounds = [-1, _FOREVER]
-            for param, item in (("after", page.after), ("before", page.before)):
-                if item is not None:
-                    side = 0 if (param == "after") is ascending else 1
-                    bounds[side] = self._position(project, response, item, param, newest)
-            text = self._queries["input_page"].replace("{order}", order)
-            bindings = {"project": project, "id": response, "above": bounds[0], "below": bounds[1]}
-            rows = self._all(text, {**bindings, "limit": page.limit + 1})
-        items = [StoredItem(id, body) for id, body in rows]
+            return self._page({"{owner}": "responses", "{end}": "middle"}, project, response, page)
+
+    def _page(self, line: dict[str, str], project: str, id: str, page: Page) -> Listing:
+        """A page of a response's input items, or of a conversation's; ``line`` fills the queries in."""
+        ascending = page.order == "asc"
+        line = {**line, "{order}": "ASC" if ascending else "DESC", "{which}": "max" if ascending else "min"}
+        bounds = [-1, _FOREVER]
+        for param, item in (("after", page.after), ("before", page.before)):
+            if item is not None:
+                side = 0 if (param == "after") is ascending else 1
+                bounds[side] = self._position(line, project, id, item, param)
+        bindings = {"project": project, "id": id, "above": bounds[0], "below": bounds[1], "limit": page.limit + 1}
+        items = [StoredItem(*row) for row in self._all(_filled(self._queries["line_page"], line), bindings)]
         return Listing(items[: page.limit], len(items) > page.limit)
 
-    def _position(self, project: str, response: str, item: str, param: str, which: str) -> int:
+    def _position(self, line: dict[str, str], project: str, id: str, item: str, param: str) -> int:
         """Where a cursor stands.  Of an id that recurs the last in the asked order counts, so that pages go on."""
-        text = self._queries["input_position"].replace("{which}", which)
-        [(position,)] = self._all(text, {"project": project, "id": response, "item": item})
+        text = _filled(self._queries["line_position"], line)
+        [(position,)] = self._all(text, {"project": project, "id": id, "item": item})
         if position is None:
-            raise invalid(f"Item with id '{item}' not found among the input items of '{response}'.", param)
+            raise unknown_cursor(item, id, param)
         return int(position)
 
     async def item(self, project: str, item: str) -> bytes | None:
         rows = self._rows("item", project=project, item=item)
         return bytes(rows[0][0]) if rows else None
 
-    async def unfinished(self) -> list[Unfinished]:
-        return [Unfinished(*row) for row in self._rows("unfinished")]
+    async def journal(self, project: str, response: str) -> list[Noted]:
+        return [noted_of(*row) for row in self._rows("journal", project=project, id=response)]
+
+    async def unfinished(self) -> list[RunName]:
+        return [RunName(*row) for row in self._rows("unfinished")]
+
+    async def secret(self, name: str, *, make: bool = True) -> bytes | None:
+        rows = self._rows("secret", key=name)
+        if rows or not make:
+            return bytes(rows[0][0]) if rows else None
+        kept: bytes = await self._write(operations.Keep(name, secrets.token_bytes(SECRET_BYTES)))
+        return kept
 
     async def ping(self) -> None:
         """After a write that failed it tries another: without one nobody would learn that there is room again."""
@@ -263,14 +330,22 @@ class SqliteStore:
         await self._write(operations.Save(record))
 
     async def begin(self, record: Record) -> None:
-        await self._write(operations.Save(record))
+        await self._write(operations.Save(record, begins=True))
 
-    async def append(self, batches: Sequence[Batch]) -> None:
-        """Events of runs that are gone are passed over: nobody can read them any more."""
-        await self._write(operations.Append(batches))
+    async def append(self, batches: Sequence[Batch]) -> list[bool]:
+        written: list[bool] = await self._write(operations.Append(batches))
+        return written
 
-    async def finish(self, record: Record, last: Batch) -> bool:
-        return bool(await self._write(operations.Finish(record, last)))
+    async def finish(self, record: Record, fence: int, batches: Sequence[Batch]) -> bool:
+        name = RunName(record.project, record.shell.id)
+        return bool(await self._write(operations.Finish(name, record, fence, batches)))
+
+    async def claim(self, project: str, response: str) -> Claim | None:
+        claim: Claim | None = await self._write(operations.TakeOver(RunName(project, response)))
+        return claim
+
+    async def hand_back(self, runs: Sequence[tuple[RunName, int]]) -> None:
+        await self._write(operations.HandBack(runs))
 
     async def delete(self, project: str, response: str) -> bool:
         return bool(await self._write(operations.Delete([(project, response)])))
@@ -281,16 +356,67 @@ class SqliteStore:
             total += await self._write(operations.Delete(expired))
         return total
 
-    async def journal_begin(self, project: str, response: str, call: ToolCall) -> ToolResult | None:
-        return result_of(await self._write(operations.JournalBegin(project, response, call)))
+    async def journal_begin(self, project: str, response: str, fence: int, call: ToolCall) -> None:
+        if not await self._write(operations.JournalBegin(RunName(project, response), fence, call)):
+            raise Disowned(response)
 
-    async def journal_complete(self, project: str, response: str, call: ToolCall, result: ToolResult) -> None:
+    async def journal_complete(
+        self, project: str, response: str, fence: int, call: ToolCall, result: ToolResult
+    ) -> None:
         data = msgspec.json.encode(result)
-        await self._write(operations.JournalComplete(project, response, call, data))
+        if not await self._write(operations.JournalComplete(RunName(project, response), fence, call, data)):
+            raise Disowned(response)
+
+    # --- Compaction ---
+
+    async def compact(self, most: int) -> int:
+        """A log of many packs becomes them one after another, so that neither memory nor a commit grows with it."""
+        async with self._compacting:
+            packing = self._packing([run for (run,) in self._rows("ended", limit=most)])
+            total = 0
+            while replace := await asyncio.get_running_loop().run_in_executor(None, _some, packing):
+                total += await self._write(replace)
+        return total
+
+    def _packing(self, runs: list[int]) -> Iterator[tuple[int, Pack | None]]:
+        """The packs of each run, and None behind its last.  In a thread."""
+        for run in runs:
+            for pack in packs_of(self._log(run)):
+                yield run, pack
+            yield run, None
+
+    def _log(self, run: int) -> Iterator[tuple[int, int, bytes]]:
+        after = -1
+        while page := self._event_rows("to_pack", run=run, after=after):
+            yield from page
+            after = page[-1][0]
 
     async def close(self) -> None:
         self._writer.close()
-        self._open.close()
+        with self._read_gate:  # a thread may be reading what is to be packed
+            self._open.close()
+
+
+def _some(packing: Iterator[tuple[int, Pack | None]]) -> operations.Replace | None:
+    """As many packs as one commit is to replace; None at their end."""
+    packs: list[tuple[int, Pack]] = []
+    done: list[int] = []
+    size = 0
+    for run, pack in packing:
+        if pack is None:
+            done.append(run)
+        else:
+            packs.append((run, pack))
+            size += pack.size
+        if size >= _COMMIT_BYTES or len(done) == ROWS_MAX:
+            break
+    return operations.Replace(packs, done) if packs or done else None
+
+
+def _filled(text: str, names: dict[str, str]) -> str:
+    for mark, name in names.items():
+        text = text.replace(mark, name)
+    return text
 
 
 def _failure(error: apsw.Error) -> StoreError:

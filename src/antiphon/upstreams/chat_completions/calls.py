@@ -2,11 +2,17 @@
 
 Pure.  The form of the dialect: ``index`` in every piece, ``id`` and ``name`` in the first.  Servers also send: no
 index, no id, a fresh id in every piece, one index for all calls, the name again in every piece, the name late.
+Names that the model garbled are put right, and of a custom tool's arguments its input is told.
 """
+
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from antiphon.engine.ports import CallDelta, UpstreamError
+from antiphon.engine.deltas import CallDelta
+from antiphon.engine.ports import UpstreamError
+from antiphon.protocol.tools import Tool
+from antiphon.upstreams.custom_tools import InputReader, aliases_of, customs_of
 
 
 class _Call:
@@ -31,9 +37,13 @@ class _Call:
 
 
 class Calls:
-    """The calls of one reply."""
+    """The calls of one reply, of these tools."""
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Sequence[Tool] = ()) -> None:
+        self._customs = customs_of(tools)
+        self._aliases = aliases_of(tools)
+        #: Of calls of custom tools, by their keys.
+        self._inputs: dict[int, InputReader] = {}
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}
@@ -51,14 +61,31 @@ class Calls:
             self._by_index[index] = call
         call.pieces.append(arguments)
         if call.name:
-            return CallDelta(call.key, None, None, arguments)
+            return self._delta(call.key, None, None, arguments)
         if call_id:
             call.id = call.id or call_id
             self._by_id.setdefault(call_id, call)
         if not name:
             return None
         call.name = name
-        return CallDelta(call.key, self._own_id(call), name, "".join(call.pieces))
+        meant = self._aliases.get(name, name)
+        if meant in self._customs:
+            self._inputs[call.key] = InputReader()
+        return self._delta(call.key, self._own_id(call), meant, "".join(call.pieces))
+
+    def _delta(self, key: int, call_id: str | None, name: str | None, arguments: str) -> CallDelta:
+        reader = self._inputs.get(key)
+        if reader is None:
+            return CallDelta(key, call_id, name, arguments)
+        text = reader.feed(arguments)
+        return CallDelta(key, call_id, name, text, reader.whole)
+
+    def rest(self) -> Iterable[CallDelta]:
+        """What was held back of inputs; the reply is over.  Told once."""
+        inputs, self._inputs = self._inputs, {}
+        for key, reader in inputs.items():
+            if text := reader.rest():
+                yield CallDelta(key, None, None, text, whole=True)
 
     def check(self) -> None:
         """Raises ``UpstreamError`` when a call has never been named."""

@@ -18,6 +18,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "has opened the block.",
         ),
     ] = "off"
+    prefill: Annotated[
+        bool | None,
+        Meta(
+            description="The model goes on in place with a reply that a crash has cut; unset: where the upstream's "
+            "list of models says that it is vLLM or llama.cpp."
+        ),
+    ] = None
     replay_reasoning: Annotated[bool, Meta(description="Earlier reasoning is sent back as `reasoning_content`.")] = (
         False
     )

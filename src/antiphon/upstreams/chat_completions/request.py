@@ -13,14 +13,15 @@ from antiphon.protocol.items import ANSWERS, Item, Part, text_of_raw
 from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.tools import Tool
 from antiphon.upstreams.chat_completions.options import Options
+from antiphon.upstreams.custom_tools import arguments_of, description_of, parameters_of
 
 encode = msgspec.json.encode
 
 Message = dict[str, Any]
 
 
-def body_of(asked: ModelRequest, options: Options, *, stream: bool) -> bytes:
-    """The whole body."""
+def form_of(asked: ModelRequest, options: Options, *, stream: bool, thinking: bool = True) -> dict[str, Any]:
+    """The members of the body; with ``thinking`` False the chat template is told that the model does not think."""
     request = asked.request
     body: dict[str, Any] = {"model": asked.model, "messages": messages(asked, options), "stream": stream}
     if stream:
@@ -29,7 +30,13 @@ def body_of(asked: ModelRequest, options: Options, *, stream: bool) -> bytes:
     body |= {name: value for name, value in given.items() if value is not None}
     body |= _tools(asked)
     body |= _format(request)
-    return encode(body | options.extra_body)
+    if asked.prefix is not None:
+        # vLLM and llama.cpp alike; where llama.cpp does not know the two it goes on with a last assistant message.
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
+    body |= options.extra_body
+    if not thinking:
+        body["chat_template_kwargs"] = {**(body.get("chat_template_kwargs") or {}), "enable_thinking": False}
+    return body
 
 
 def _sampling(request: CreateResponse, options: Options) -> dict[str, Any]:
@@ -75,7 +82,12 @@ def _tools(asked: ModelRequest) -> dict[str, Any]:
 
 
 def _function(tool: Tool) -> dict[str, Any]:
+    """The dialect has functions only: a custom tool is one with a single string."""
     function: dict[str, Any] = {"name": tool.name}
+    if tool.type == "custom":
+        if description := description_of(tool):
+            function["description"] = description
+        return {"type": "function", "function": {**function, "parameters": parameters_of(tool)}}
     if tool.description:
         function["description"] = tool.description
     if bytes(tool.parameters) != b"null":
@@ -110,6 +122,8 @@ def messages(asked: ModelRequest, options: Options) -> list[Message]:
         built.instruct("system", asked.request.instructions)
     for item in asked.items:
         built.add(item)
+    if asked.prefix is not None:
+        built.go_on(asked.prefix, asked.items)
     return _merge_head(built.finished(), all_of_them=options.fold_system)
 
 
@@ -189,16 +203,29 @@ class _Builder:
 
     def reasoning(self, item: Item) -> None:
         if self._options.replay_reasoning:
-            text = _plain(text_of_raw(item.content))
-            if text:
-                self._assistant(fresh=True)["reasoning_content"] = text
+            self._think(item)
+
+    def _think(self, item: Item) -> None:
+        text = _plain(text_of_raw(item.content))
+        if text:
+            self._assistant(fresh=True)["reasoning_content"] = text
+
+    def go_on(self, prefix: str, items: Sequence[ContextItem]) -> None:
+        """The reply that was cut comes last, with what the model thought just before it: that is no earlier turn's."""
+        self._release()
+        self._show_images()
+        if items and items[-1].view.kind == "reasoning" and not self._options.replay_reasoning:
+            self._think(items[-1].view)
+        message = self._assistant()
+        message["content"] = _join(message["content"], prefix)
 
     def call(self, item: Item) -> None:
         self._call(item, item.arguments or "{}")
 
     def custom_call(self, item: Item) -> None:
-        """The dialect has functions only: a replayed free-form call is one with a single argument."""
-        self._call(item, encode({"input": item.input or ""}).decode())
+        """A call of a custom tool, as what the tool is shown as."""
+        text = item.input if isinstance(item.input, str) else encode(item.input).decode()
+        self._call(item, arguments_of(text))
 
     def _call(self, item: Item, arguments: str) -> None:
         calls = self._assistant().setdefault("tool_calls", [])

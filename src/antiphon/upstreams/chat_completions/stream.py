@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import Delta, ReasoningDelta, RefusalDelta, Stop, TextDelta, UpstreamError
+from antiphon.engine.deltas import Delta, ReasoningDelta, RefusalDelta, TextDelta
+from antiphon.engine.ports import Stop, UpstreamError
 from antiphon.protocol.mending import mended
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
+from antiphon.protocol.tools import Tool
 from antiphon.upstreams.chat_completions.calls import Calls
 from antiphon.upstreams.chat_completions.failures import failure_of
 from antiphon.upstreams.chat_completions.thinking import ThinkSplitter
@@ -97,9 +99,9 @@ _NOTHING = (b"", b"null")
 
 
 class Reply:
-    """What a reply has said so far, beyond the deltas handed on."""
+    """What a reply to a request with these tools has said so far, beyond the deltas handed on."""
 
-    def __init__(self, think: str = "off") -> None:
+    def __init__(self, think: str = "off", tools: Sequence[Tool] = ()) -> None:
         #: The server has said that nothing follows.
         self.ended = False
         #: It went wrong in the middle; what was said before stands.
@@ -107,7 +109,7 @@ class Reply:
         self._answered = False
         self._finish: str | None = None
         self._usage: Usage | None = None
-        self._calls = Calls()
+        self._calls = Calls(tools)
         self._think = ThinkSplitter(opened=think == "open") if think != "off" else None
         self._logprobs: list[_Token] = []
         self._rest: list[bytes] = []
@@ -282,6 +284,7 @@ class Reply:
     def _flush(self, deltas: list[Delta]) -> None:
         if self._think is not None:
             self._say(*self._think.flush(), deltas)
+        deltas += self._calls.rest()
 
 
 def _decode_chunk(data: bytes) -> _Chunk:

@@ -8,16 +8,22 @@ import logging
 import os
 import secrets
 from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from antiphon.engine.ports import Clock, Feed, ModelRequest, Stop, UpstreamError
 from antiphon.upstreams.chat_completions import ChatCompletions
+from antiphon.upstreams.chat_completions.servers import LLAMACPP
 from antiphon.upstreams.embedded.cores import memory_bytes, physical_cores
 from antiphon.upstreams.embedded.gguf import Header, read_header
 from antiphon.upstreams.embedded.process import Child
 from antiphon.upstreams.embedded.sizing import Settings, sizes_of
 from antiphon.upstreams.embedded.wording import OPTIONS, blamed, fed, worded
 from antiphon.upstreams.http import Timeouts
+
+T = TypeVar("T")
 
 logger = logging.getLogger("antiphon.upstreams.embedded")
 
@@ -65,22 +71,32 @@ class Engine:
 
     async def run(self, request: ModelRequest, feed: Feed) -> Stop:
         """One model call, when a slot is free.  Raises ``UpstreamError``."""
+        async with self._use(), self._slots:
+            return await self._ask(lambda dialect: dialect.run(worded(request), fed(request, feed)))
+
+    async def count(self, request: ModelRequest) -> int | None:
+        """The tokens of the request's prompt; needs no slot.  Raises ``UpstreamError``."""
+        async with self._use():
+            return await self._ask(lambda dialect: dialect.count(worded(request)))
+
+    @asynccontextmanager
+    async def _use(self) -> AsyncIterator[None]:
+        """Among those who keep the model loaded, of which there may be so many."""
         if self._users >= self._settings.engine_slots + self._settings.engine_waiting:
             message = f"Too many requests wait for the model `{self._name}`."
             raise UpstreamError(message, status=503, retryable=True, retry_after_seconds=1.0)
         self._users += 1
         self._stop_idling()
         try:
-            async with self._slots:
-                return await self._ask(request, feed)
+            yield
         finally:
             self._users -= 1
             self._begin_idling()
 
-    async def _ask(self, request: ModelRequest, feed: Feed) -> Stop:
+    async def _ask(self, call: Callable[[ChatCompletions], Awaitable[T]]) -> T:
         running = await self._loaded()
         try:
-            return await running.dialect.run(worded(request), fed(request, feed))
+            return await call(running.dialect)
         except UpstreamError as error:
             if not await self._died(running, error):
                 raise blamed(error) from None
@@ -88,7 +104,7 @@ class Engine:
                 raise self._crash(running, error) from None
         # It had died before this request reached it.
         running = await self._loaded()
-        return await running.dialect.run(worded(request), fed(request, feed))
+        return await call(running.dialect)
 
     async def _died(self, running: _Running, error: UpstreamError) -> bool:
         """Whether the connection failed because the child is gone: of 502 none is the engine's own answer."""
@@ -124,7 +140,13 @@ class Engine:
         child = await self._spawn(header, key)
         logger.info("loaded %s in %.1f seconds", self._name, self._clock.now() - began)
         dialect = ChatCompletions(
-            f"{child.address}/v1", self._clock, key=key, timeouts=self._timeouts, retries=0, options=OPTIONS
+            f"{child.address}/v1",
+            self._clock,
+            key=key,
+            timeouts=self._timeouts,
+            retries=0,
+            options=OPTIONS,
+            server=LLAMACPP,
         )
         running = _Running(child, dialect)
         child.ended.add_done_callback(lambda _: self._over(running))

@@ -10,7 +10,7 @@ from antiphon.upstreams.embedded.sizing import Settings
 from antiphon.upstreams.http import Timeouts
 
 OWNER = "embedded"
-_CAPABILITIES = Capabilities(images=False)
+_CAPABILITIES = Capabilities(images=False, prefill=True)
 
 
 class Embedded:
@@ -27,11 +27,18 @@ class Embedded:
         self._engines = {name: Engine(name, path, clock, settings, timeouts) for name, path in files.items()}
 
     async def run(self, request: ModelRequest, feed: Feed) -> Stop:
-        engine = self._engines.get(request.model)
+        return await self._engine(request.model).run(request, feed)
+
+    async def count(self, request: ModelRequest) -> int | None:
+        """Loads the model like a run."""
+        return await self._engine(request.model).count(request)
+
+    def _engine(self, model: str) -> Engine:
+        engine = self._engines.get(model)
         if engine is None:
-            message = f"The embedded engine has no model `{request.model}`."
+            message = f"The embedded engine has no model `{model}`."
             raise UpstreamError(message, status=404, code="model_not_found")
-        return await engine.run(request, feed)
+        return engine
 
     async def models(self) -> list[ModelInfo]:
         """All files, loaded or not; ``created`` is when the file was last written."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from antiphon.engine.ports import Delta, Feed, ModelRequest, TextDelta, UpstreamError
+from antiphon.engine.deltas import Delta, TextDelta
+from antiphon.engine.ports import Feed, ModelRequest, UpstreamError
 from antiphon.protocol.tools import ToolChoice
 from antiphon.upstreams.chat_completions import Options
 

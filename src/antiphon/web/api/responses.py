@@ -1,8 +1,10 @@
 """``/v1/responses`` and everything below it.  Calls: reference 1 and 4."""
 
 import asyncio
+import secrets
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -10,7 +12,8 @@ from antiphon.engine.ports import Listing, Store, Stored
 from antiphon.protocol.errors import ApiError, invalid, response_not_found
 from antiphon.protocol.requests import CreateResponse, read_create, read_include, read_page, truth, whole_number
 from antiphon.runs.log import LiveLog
-from antiphon.runs.running import Run, Runs
+from antiphon.runs.run import Run
+from antiphon.runs.running import Runs
 from antiphon.web import sse
 from antiphon.web.messages import ClientGone, Reply, Request
 from antiphon.web.settings import WebSettings
@@ -18,17 +21,32 @@ from antiphon.web.settings import WebSettings
 encode = msgspec.json.encode
 
 
+class Templates(Protocol):
+    """Prompt templates."""
+
+    def overlay(self, members: Mapping[str, msgspec.Raw], project: str) -> Mapping[str, msgspec.Raw]:
+        """The members with those of the template that they name.  Raises ``ApiError``."""
+
+
+async def read_request(request: Request, max_bytes: int, templates: Templates) -> CreateResponse:
+    """The body of a create, or of what takes the same."""
+    return read_create(await request.json(max_bytes), partial(templates.overlay, project=request.project))
+
+
 class Responses:
     """The handlers, around what they ask."""
 
-    def __init__(self, runs: Runs, store: Store, settings: WebSettings) -> None:
+    def __init__(self, runs: Runs, store: Store, settings: WebSettings, templates: Templates) -> None:
         self._runs = runs
         self._store = store
         self._settings = settings
+        self._templates = templates
+        #: Of what pads streams (decision 16); nodes that serve the same responses are given the same one.
+        self.obfuscation_key = secrets.token_bytes(32)
 
     async def create(self, request: Request) -> Reply | None:
         """POST /v1/responses"""
-        body = read_create(await request.json(self._settings.body_max_bytes))
+        body = await read_request(request, self._settings.body_max_bytes, self._templates)
         if body.background:
             run = await self._runs.create(request.project, body)
             request.warnings = run.warnings
@@ -53,14 +71,19 @@ class Responses:
         if connection.gone:
             run.cancel()
         if body.stream:
-            await self._stream(request, run)
+            await self._stream(request, run, self._padding(run.draft.shell.id, _asked_in(body)))
             return None
         result = await run.finished()
         if not result:
             raise ClientGone
         return Reply(result)
 
-    async def _stream(self, request: Request, run: Run) -> None:
+    def _padding(self, response_id: str, asked: bool | None) -> sse.Padding | None:
+        """For a reader that asked for obfuscation, or did not ask and would get it by default."""
+        wanted = self._settings.obfuscation_default if asked is None else asked
+        return sse.Padding(self.obfuscation_key, response_id) if wanted else None
+
+    async def _stream(self, request: Request, run: Run, padding: sse.Padding | None) -> None:
         await run.opened()
         connection = request.connection
         if connection.gone:
@@ -70,6 +93,7 @@ class Responses:
             run.draft.shell,
             keepalive_seconds=self._settings.keepalive_seconds,
             stall_seconds=self._settings.client_stall_seconds,
+            padding=padding,
             on_full=run.hold,
             on_room=run.go_on,
         )
@@ -85,7 +109,7 @@ class Responses:
     async def _answer_background(self, request: Request, run: Run, body: CreateResponse) -> Reply | None:
         shell = run.draft.shell
         if body.stream:
-            await self._follow(request, shell.id, after=-1)
+            await self._follow(request, shell.id, -1, self._padding(shell.id, _asked_in(body)))
             return None
         stored = await self._store.read(request.project, shell.id)
         assert stored is not None, "begun before it is answered"
@@ -95,9 +119,12 @@ class Responses:
         """GET /v1/responses/{response_id}"""
         query = request.query
         read_include(query)
+        asked = truth(query, "include_obfuscation") if "include_obfuscation" in query else None
         if truth(query, "stream"):
             after = whole_number(query, "starting_after")
-            await self._follow(request, request.params["response_id"], -1 if after is None else after)
+            response_id = request.params["response_id"]
+            padding = self._padding(response_id, asked)
+            await self._follow(request, response_id, -1 if after is None else after, padding)
             return None
         if "starting_after" in query:
             raise invalid("'starting_after' is only allowed with 'stream=true'.", "starting_after")
@@ -109,7 +136,7 @@ class Responses:
             raise response_not_found(request.params["response_id"])
         return stored
 
-    async def _follow(self, request: Request, response_id: str, after: int) -> None:
+    async def _follow(self, request: Request, response_id: str, after: int, padding: sse.Padding | None) -> None:
         """Streams a background run from its log (reference 4.1)."""
         stored = await self._store.read(request.project, response_id)
         if stored is None:
@@ -125,6 +152,7 @@ class Responses:
             after=after,
             keepalive_seconds=self._settings.keepalive_seconds,
             stall_seconds=self._settings.client_stall_seconds,
+            padding=padding,
         )
         connection.on_gone = reader.stop
         connection.watch()
@@ -167,6 +195,10 @@ class Responses:
         # The parser has seen an upgrade, so that nothing may follow on this connection.
         headers = (("upgrade", "websocket"), ("connection", "close"), ("x-should-retry", "false"))
         raise ApiError(426, message, code="upgrade_required", headers=headers)
+
+
+def _asked_in(body: CreateResponse) -> bool | None:
+    return None if body.stream_options is None else body.stream_options.include_obfuscation
 
 
 def _end(task: "asyncio.Task[Any]") -> None:

@@ -1,0 +1,1 @@
+"""Who works on which background run: one process, or many."""

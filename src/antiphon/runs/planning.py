@@ -1,0 +1,94 @@
+"""From a request to the plan of a run: the model's place, the context it sees, the tools it may call.
+
+Must not know of tasks, logs or readers.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from antiphon.engine import context, intake, toolbox
+from antiphon.engine.calls import MayCall
+from antiphon.engine.intake import Taken
+from antiphon.engine.ports import Attachments, Clock, Context, Models, Store, Tool
+from antiphon.engine.recalling import recall
+from antiphon.engine.turns import Plan
+from antiphon.protocol.errors import missing
+from antiphon.protocol.items import decode_item
+from antiphon.protocol.requests import CreateResponse, require_model
+from antiphon.runs.settings import Settings
+
+
+class Planner:
+    """Makes plans; every method raises ``ApiError`` for what a request refers to and cannot have."""
+
+    def __init__(
+        self,
+        store: Store,
+        models: Models,
+        tools: Mapping[str, Tool],
+        attachments: Attachments,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._models = models
+        self._tools = tools
+        self._attachments = attachments
+        self._clock = clock
+        self._settings = settings
+
+    async def before(self, project: str, request: CreateResponse) -> Context:
+        """What the request continues, pinned until it is released; a conversation's items are not pinned."""
+        if request.conversation_id is not None:
+            return await self._store.conversations.context(project, request.conversation_id)
+        if request.previous_response_id is None:
+            return Context(None, [])
+        return await self._store.context(project, request.previous_response_id)
+
+    def release(self, before: Context) -> None:
+        if before.parent is not None:
+            self._store.release(before.parent)
+
+    async def take(self, project: str, request: CreateResponse) -> list[Taken]:
+        """The request's input as items."""
+        return await intake.take(request.input, project, self._store, self._clock)
+
+    async def plan(self, request: CreateResponse, earlier: Sequence[bytes], taken: Sequence[Taken]) -> Plan:
+        """``earlier``: the bodies of the items before the request."""
+        route = await self._models.route(require_model(request, self._settings.default_model))
+        before = context.without_cut_calls(context.view(earlier))
+        items = [*before, *taken]
+        if request.conversation_id is not None and not items:
+            raise missing("input")
+        context.check_pairs(items)
+        request = context.configured(request, items)
+        strict = self._settings.strict_tools
+        box = toolbox.sort(request, self._tools, strict=strict, items=items, earlier=len(before))
+        takes = route.upstream.capabilities(route.model)
+        at_most = self._settings.limits.attachments_max
+        items = await context.readable(items, len(before), takes, self._attachments, at_most)
+        items = recall(items, box)
+        return Plan(request, route, items, box, self._settings.limits)
+
+    async def plan_alone(self, project: str, request: CreateResponse) -> Plan:
+        """The plan of a request that is not going to be run."""
+        before = await self.before(project, request)
+        try:
+            return await self.plan(request, before.bodies, await self.take(project, request))
+        finally:
+            self.release(before)
+
+    async def plan_again(self, request: CreateResponse, earlier: Sequence[bytes], input: Sequence[bytes]) -> Plan:
+        """The plan of a run that was begun before, whose input is stored."""
+        return await self.plan(request, earlier, [Taken(decode_item(body), body) for body in input])
+
+    def warnings(self, plan: Plan, taken: Sequence[Taken]) -> list[str]:
+        """What of the request is not honoured, as paths."""
+        request, route = plan.request, plan.route
+        verbosity = route.upstream.capabilities(route.model).verbosity
+        unseen = toolbox.unseen(taken, self._tools)
+        return [*request.unknown, *request.without_effect(verbosity=verbosity), *plan.toolbox.left_out, *unseen]
+
+
+def may_call(plan: Plan) -> MayCall:
+    """Which calls the model may make."""
+    return plan.toolbox.may_call(parallel=plan.request.parallel_tool_calls is not False)

@@ -1,0 +1,20 @@
+"""What an operator tells of a model behind this dialect."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Per-model options, as the configuration file spells them."""
+
+    images: Annotated[bool, Meta(description="The model takes images.")] = True
+    files: Annotated[bool, Meta(description="The model takes files as they are; otherwise it gets their text.")] = True
+    encrypted_reasoning: Annotated[
+        bool, Meta(description="`reasoning.encrypted_content` is asked for, so that reasoning can be sent back.")
+    ] = True
+    replay_reasoning: Annotated[
+        bool, Meta(description="Earlier reasoning that is not encrypted is sent back as well; OpenAI refuses it.")
+    ] = False
+    extra_body: Annotated[dict[str, Any], Meta(description="Members added to every request body.")] = {}
