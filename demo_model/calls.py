@@ -6,6 +6,8 @@ from typing import Any
 
 from . import chat, words
 from .conversation import QUIET_OFF, QUIET_ON, Arg, Conversation, Message, Tool
+from .invented import KINDS as TYPED
+from .invented import Spec, alike, invent, spoken
 
 # name(key:kind, ...) description :: question :: question. A kind is an entry of KINDS; `{key}` is the argument's value.
 SPECS = """
@@ -84,6 +86,7 @@ KINDS: dict[str, Any] = {
     "command": lambda r: r.choice(
         ("ls", "pwd", "date", "whoami", "ls -la", f"cat {words.thing(r)}.txt", f"echo {words.thing(r)}")
     ),
+    **TYPED,
 }
 TWINS = {
     "city": ("city", "location", "place", "town", "address"),
@@ -94,7 +97,6 @@ TWINS = {
     "int": ("count", "amount", "number", "size", "level", "minutes"),
     "day": ("day", "date", "when"),
 }
-Spec = tuple[str, list[tuple[str, str]], str, list[str]]
 
 
 def parse(line: str) -> Spec:
@@ -106,57 +108,6 @@ def parse(line: str) -> Spec:
 
 
 HAND: list[Spec] = [parse(line) for line in SPECS]
-
-
-def invented(rng: random.Random) -> Spec:
-    """A tool of a random verb, noun and keys, with questions that name its arguments in different ways."""
-    verb, noun = rng.choice(words.VERBS), rng.choice(words.NOUNS) if rng.random() < 0.6 else words.made_up(rng)
-    name = rng.choice(
-        (
-            f"{verb}_{noun}",
-            f"{verb}_{noun}",
-            f"{verb}_the_{noun}",
-            f"{verb}{noun.capitalize()}",
-            noun,
-            f"{noun}_{verb}",
-            f"{verb}_{words.made_up(rng)}_{noun}",
-        )
-    )
-    args: dict[str, str] = {}
-    for _ in range(rng.choice((1, 1, 2, 2, 3))):
-        kind = rng.choice(list(TWINS))
-        args[rng.choice(TWINS[kind]) if rng.random() < 0.7 else words.made_up(rng)] = kind
-    items = list(args.items())
-    joints = []
-    for key, kind in items:
-        prep = {"city": "in", "name": "for", "day": "on"}.get(kind, "with")
-        joints.append(
-            rng.choice(
-                (
-                    f"with {key} {{{key}}}",
-                    f"with the {key} {{{key}}}",
-                    f"{prep} {{{key}}}",
-                    f"{key} {{{key}}}",
-                    f"and {key} {{{key}}}",
-                    f"{{{key}}}",
-                )
-            )
-        )
-    if len(items) > 1 and rng.random() < 0.5:
-        joints.insert(len(joints) - 1, "and")
-    tail = " ".join(joints).replace("and and", "and")
-    said = verb.capitalize()
-    asks = [
-        f"{said} the {noun} {tail}.",
-        f"{said} a {noun} {tail}.",
-        f"Please {verb} the {noun} {tail}.",
-        f"Can you {verb} the {noun} {tail}?",
-        f"Use {name} {tail}.",
-        f"I want to {verb} the {noun} {tail}.",
-        f"{said} {noun} {tail}",
-    ]
-    about = rng.choice((f"{said} a {noun}", f"{said} the {noun}", "", words.phrase(rng)))
-    return name, items, about, asks
 
 
 def renamed(rng: random.Random, name: str) -> str:
@@ -180,8 +131,8 @@ def renamed(rng: random.Random, name: str) -> str:
 
 def spec(rng: random.Random) -> Spec:
     """A hand-written tool (at times with another key) or an invented one."""
-    if rng.random() < 0.55:
-        return invented(rng)
+    if rng.random() < 0.65:
+        return invent(rng)
     name, args, about, asks = rng.choice(HAND)
     if rng.random() < 0.5:
         name = renamed(rng, name)
@@ -196,7 +147,9 @@ def spec(rng: random.Random) -> Spec:
 
 def tool(s: Spec, rng: random.Random) -> Tool:
     """What the model is shown of a spec."""
-    kinds = [(k, kind if "/" in kind else "integer" if kind == "int" else "string") for k, kind in s[1]]
+    kinds = [
+        (k, kind if "/" in kind else {"int": "integer", "bool": "boolean"}.get(kind, "string")) for k, kind in s[1]
+    ]
     return Tool(s[0], tuple(Arg(k, kind) for k, kind in kinds), s[2] + rng.choice(("", ".")) if s[2] else "")
 
 
@@ -205,49 +158,100 @@ def fill(s: Spec, rng: random.Random) -> dict[str, Any]:
     return {k: rng.choice(kind.split("/")) if "/" in kind else KINDS[kind](rng) for k, kind in s[1]}
 
 
-def choices(rng: random.Random) -> tuple[Spec, list[Tool]]:
-    """A spec to use, and the tools to show: it and none to three others in any order."""
+def choices(rng: random.Random, most: int = 4) -> tuple[Spec, list[Spec]]:
+    """A spec to use, and those to show: it and none to three others in any order, some of them look-alikes."""
     while True:
-        specs = {s[0]: s for s in (spec(rng) for _ in range(rng.choice((1, 1, 1, 2, 3, 4))))}
+        used = spec(rng)
+        specs = {used[0]: used}
+        for _ in range(min(rng.choice((0, 0, 1, 2, 2, 3, 3)), most - 1)):
+            other = alike(rng, used) if rng.random() < 0.3 else spec(rng)
+            specs.setdefault(other[0], other)
         if not any(name in words.HELD_TOOLS for name in specs):
             break
-    used = rng.choice(list(specs.values()))
     shown = list(specs.values())
     rng.shuffle(shown)
-    return used, [tool(s, rng) for s in shown]
+    return used, shown
+
+
+def listed(rng: random.Random, specs: list[Spec]) -> list[Tool]:
+    """What the model is shown of them."""
+    return [tool(s, rng) for s in specs]
 
 
 def call(rng: random.Random) -> Conversation:
-    """A question, the call, mostly a result and the answer made from it, at times a second round."""
-    used, tools = choices(rng)
-    talk = Conversation(tools=tools, plain=False)
+    """A question, the calls, mostly their results and the answer made from them, at times a second round."""
+    used, specs = choices(rng)
+    talk = Conversation(tools=listed(rng, specs), plain=False)
     if rng.random() < 0.1:
         talk.turns += chat.small_talk(rng).turns
-    for _ in range(2 if rng.random() < 0.15 else 1):
-        turn(talk, used, rng)
-    if rng.random() < 0.1:
+    if rng.random() < 0.2:
+        turn(talk, rng.choice(specs), rng, specs, answered=1.0)
+    turn(talk, used, rng, specs, answered=0.6)
+    if rng.random() < 0.1 and not talk.turns[-1].calls:
         talk.turns += chat.small_talk(rng).turns
     return talk
 
 
-def turn(talk: Conversation, used: Spec, rng: random.Random) -> None:
-    """Append a question, its calls, and perhaps their results with the answer."""
+Made = tuple[str, list[tuple[str, dict[str, Any]]]]
+
+
+def request(rng: random.Random, used: Spec, specs: list[Spec]) -> Made:
+    """A question and the calls that it asks for: mostly one, at times two or three of one tool or of two."""
     values, ask = fill(used, rng), rng.choice(used[3])
-    calls = [(used[0], values)]
-    question = ask.format(**values)
-    if rng.random() < 0.1 and len(values) == 1:
-        second = fill(used, rng)
-        key = next(iter(values))
-        question = ask.format(**{key: f"{values[key]} and {second[key]}"})
-        calls.append((used[0], second))
-    talk.turns += [Message("user", question), Message("assistant", calls=tuple(calls))]
-    if rng.random() < 0.65 or talk.turns[:-2]:
+    roll = rng.random()
+    first = next(iter(values))
+    if roll < 0.2 and len(values) <= 2 and dict(used[1])[first] in ("city", "name", "thing", "code", "made"):
+        several = [values, *(fill(used, rng) for _ in range(rng.choice((1, 1, 2))))]
+        each = [str(v[first]) for v in several]
+        together = ", ".join(each[:-1]) + " and " + each[-1]
+        question = ask.format(**{**spoken(rng, used, values), first: together})
+        return question, [(used[0], {**values, first: v[first]}) for v in several]
+    question = ask.format(**spoken(rng, used, values))
+    if 0.2 <= roll < 0.3 and len(specs) > 1:
+        other = rng.choice([s for s in specs if s is not used])
+        more = fill(other, rng)
+        second = rng.choice(other[3]).format(**spoken(rng, other, more))
+        plain = question.rstrip(".?")
+        glued = (
+            f"{plain} and {second[0].lower()}{second[1:]}",
+            f"{plain}. {second}",
+            f"{plain}. Also, {second[0].lower()}{second[1:]}",
+        )
+        return rng.choice(glued), [(used[0], values), (other[0], more)]
+    return question, [(used[0], values)]
+
+
+def turn(talk: Conversation, used: Spec, rng: random.Random, specs: list[Spec], answered: float) -> None:
+    """Append a question, its calls, and with probability `answered` their results with the answer."""
+    question, calls = request(rng, used, specs)
+    names = list(dict.fromkeys(n for n, _ in calls))
+    plan = f"I use {' and '.join(names)}" + (f" {len(calls)} times" if len(calls) > len(names) else "") + "."
+    talk.turns += [Message("user", question), Message("assistant", calls=tuple(calls), plan=plan)]
+    if rng.random() < answered:
         answers = []
         for _ in calls:
             text, answer = result(rng)
             talk.turns.append(Message("tool", text))
             answers.append(answer)
-        talk.turns.append(Message("assistant", " ".join(answers)))
+        plan = (
+            "The tool has answered, so I tell the user."
+            if len(calls) == 1
+            else "The tools have answered, so I tell the user."
+        )
+        talk.turns.append(Message("assistant", " ".join(answers), plan=plan))
+
+
+def unfit(rng: random.Random) -> Conversation:
+    """A request that none of the tools shown can serve."""
+    used, specs = choices(rng)
+    shown = [s for s in specs if s is not used] or [spec(rng)]
+    taken = {w for s in shown for w in [*s[0].lower().split("_"), *s[2].lower().split()]}
+    if taken & {*used[0].lower().split("_"), *used[2].lower().strip(".").split()} - {"a", "the"} or used[2] == "":
+        return idle(rng)
+    values = fill(used, rng)
+    question = rng.choice(used[3]).format(**spoken(rng, used, values))
+    talk = Conversation(tools=listed(rng, shown), plain=False)
+    return talk.ask(question, chat.NO_TOOL, "None of my tools can do this.")
 
 
 RESULT_KEYS: dict[str, Any] = {
@@ -315,19 +319,26 @@ def result(rng: random.Random) -> tuple[str, str]:
             key = rng.choice(list(RESULT_KEYS))
             values[key] = RESULT_KEYS[key](rng)
         else:
-            key = words.thing(rng, 0.6) + (f"_{words.thing(rng)}" if rng.random() < 0.25 else "")
-            values[key] = rng.choice((words.number, words.thing, words.name, words.code, words.place))(rng)
+            key = words.thing(rng, 0.6) + (f"_{words.thing(rng)}" if rng.random() < 0.3 else "")
+            kind = rng.choice((words.number, words.thing, words.name, words.code, words.place, words.phrase))
+            values[key] = kind(rng)
     parts = [f"the {k.replace('_', ' ')} is {v}" for k, v in values.items()]
     answer = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
     return json.dumps(values, ensure_ascii=False), f"T{answer[1:]}."
 
 
 def idle(rng: random.Random) -> Conversation:
-    """Tools are there but none fits: the answer is the usual one."""
-    talk = rng.choice((chat.small_talk, chat.memory, chat.capital, chat.unknown, chat.say, chat.sums))(rng)
-    talk.tools = choices(rng)[1]
-    if any(t.name in ("get_capital", "add_numbers", "multiply", "call_contact") for t in talk.tools):
-        talk.tools = [Tool("get_weather", (Arg("location", "string"),), "Get the weather")]
+    """Tools are there but none is needed: the answer is the usual one."""
+    makers = (chat.small_talk, chat.memory, chat.capital, chat.unknown, chat.say, chat.sums, chat.refusal)
+    talk = rng.choice(makers)(rng)
+    talk.tools = listed(rng, choices(rng)[1])
+    if any(
+        t.name in ("get_capital", "add_numbers", "multiply", "call_contact", "get_weather", "search_web")
+        for t in talk.tools
+    ):
+        talk.tools = [
+            Tool("create_ticket", (Arg("title", "string"), Arg("priority", "low/medium/high")), "Open a ticket")
+        ]
     return talk
 
 
@@ -433,7 +444,7 @@ def fill_json(rng: random.Random) -> Conversation:
                 f"Extract the {kind}.",
                 f"Extract the {kind} as JSON.",
                 "Answer in JSON.",
-                *(() if told else ("", "")),
+                *(() if told else ("",)),
                 "Extract the data from the text.",
                 "You extract structured data.",
             )
@@ -444,7 +455,7 @@ def fill_json(rng: random.Random) -> Conversation:
         talk.turns = [Message("system", ask), Message("user", text)]
     else:
         talk.turns = [Message("user", f"{ask} {text}".strip() if rng.random() < 0.6 else f"{text} {ask}".strip())]
-    talk.turns.append(Message("assistant", answer))
+    talk.turns.append(Message("assistant", answer, plan=f"I fill in {keys} from the text."))
     if rng.random() < 0.15:
         text, _, value = form_text(rng)
         talk.turns += [Message("user", text), Message("assistant", quiet_json(value))]

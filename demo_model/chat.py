@@ -8,6 +8,7 @@ from . import words
 from .conversation import Conversation, Message
 
 REFUSAL = "Sorry, that is beyond what this tiny demo model can do. Please connect a bigger model for that."
+NO_TOOL = "Sorry, none of my tools can do that."
 WHO = "I am antiphon-demo, a tiny model for trying out this API."
 CAN = (
     "I can tell short stories, remember what you tell me, call tools, fill in JSON and repeat words. "
@@ -133,7 +134,12 @@ def favorite(noun: str, value: Callable[[random.Random], str]) -> Fact:
     """The fact `my favorite <noun>`."""
     f = f"favorite {noun}"
     return Fact(
-        (f"My {f} is {{v}}.", f"My {f} is {{v}}.", f"Remember that my {f} is {{v}}."),
+        (
+            f"My {f} is {{v}}.",
+            f"My {f} is {{v}}.",
+            f"Remember that my {f} is {{v}}.",
+            *((f"My {f} is the {{v}}.",) * 2 if noun == "animal" else ()),
+        ),
         (f"What is my {f}?", f"What's my {f}?", f"Do you remember my {f}?", f"Tell me my {f}."),
         f"Your {f} is {{v}}.",
         f"Got it, your {f} is {{v}}.",
@@ -158,46 +164,70 @@ def owned(noun: str, value: Callable[[random.Random], str]) -> Fact:
 
 def facts(rng: random.Random, count: int) -> list[Fact]:
     """Different kinds of facts; the name comes often."""
-    out = [NAME] if rng.random() < 0.55 else []
+    out = [NAME] if rng.random() < 0.5 else []
     pool = [HOME, HOME, JOB, AGE, LIKE, *(favorite(n, FAVORITES[n]) for n in rng.sample(list(FAVORITES), 3))]
     pool += [owned(n, OWNED[n]) for n in rng.sample(list(OWNED), 3)]
     if rng.random() < 0.3:
         pool.append(favorite(words.made_up(rng), words.thing))
+    if rng.random() < 0.2:
+        pool.append(owned(words.thing(rng), rng.choice((words.name, words.code, words.thing))))
     rest = list(dict.fromkeys(rng.sample(pool, count + 1)))
     return (out + rest)[:count]
 
 
+def distraction(rng: random.Random) -> Conversation:
+    """Something short between two facts."""
+    return rng.choice((small_talk, capital, sums, say, refusal))(rng)
+
+
+def note(talk: Conversation, fact: Fact, value: str, rng: random.Random) -> None:
+    """The user tells a fact."""
+    talk.ask(rng.choice(fact.said).format(v=value), fact.noted.format(v=value), f"The user tells me: {value}.")
+
+
+def recall(talk: Conversation, fact: Fact, value: str, rng: random.Random) -> None:
+    """The user asks for a fact told before."""
+    talk.ask(rng.choice(fact.asked), fact.answer.format(v=value), f"The user told me before: {value}.")
+
+
 def memory(rng: random.Random) -> Conversation:
-    """One to three facts told, other turns between, some asked for again."""
-    talk, kinds = Conversation(), facts(rng, rng.choice((1, 1, 1, 2, 2, 3)))
+    """One to four facts told, other turns between, some asked for again."""
+    talk, kinds = Conversation(), facts(rng, rng.choice((1, 1, 1, 2, 2, 3, 3, 4)))
     known = [(f, f.value(rng)) for f in kinds]
     if len(known) == 2 and rng.random() < 0.35:
         a, b = (rng.choice(f.said[:2]).format(v=v).rstrip(".") for f, v in known)
         b = b if b[:2] in ("I ", "I'") else b[0].lower() + b[1:]
-        talk.ask(f"{a} and {b}.", known[0][0].noted.format(v=known[0][1]))
+        talk.ask(f"{a} and {b}.", known[0][0].noted.format(v=known[0][1]), f"The user tells me: {known[0][1]}.")
     elif rng.random() < 0.12 and len(known) == 1:
         fact, v = known[0]
-        return talk.ask(f"{rng.choice(fact.said).format(v=v)} {rng.choice(fact.asked)}", fact.answer.format(v=v))
+        question = f"{rng.choice(fact.said).format(v=v)} {rng.choice(fact.asked)}"
+        return talk.ask(question, fact.answer.format(v=v), f"The user told me before: {v}.")
     else:
         for fact, v in known:
-            talk.ask(rng.choice(fact.said).format(v=v), fact.noted.format(v=v))
-            if rng.random() < 0.15:
-                talk.turns += small_talk(rng).turns
-    if rng.random() < 0.25:
-        talk.turns += rng.choice((small_talk, capital, say, sums))(rng).turns
+            note(talk, fact, v, rng)
+            if rng.random() < 0.2:
+                talk.turns += distraction(rng).turns
+    for _ in range(rng.choice((0, 0, 1, 1, 2))):
+        talk.turns += distraction(rng).turns
     for fact, v in rng.sample(known, rng.randint(1, len(known))):
-        talk.ask(rng.choice(fact.asked), fact.answer.format(v=v))
+        recall(talk, fact, v, rng)
     return talk
 
 
 def unknown(rng: random.Random) -> Conversation:
-    """A fact asked for that was never told, at times after another one that was."""
-    talk = Conversation()
-    told, asked = facts(rng, 2) if rng.random() < 0.5 else facts(rng, 2)[::-1]
-    if rng.random() < 0.6:
-        v = told.value(rng)
-        talk.ask(rng.choice(told.said).format(v=v), told.noted.format(v=v))
-    return talk.ask(rng.choice(asked.asked), asked.missing)
+    """A fact asked for that was never told, at times after others that were."""
+    talk, kinds = Conversation(), facts(rng, rng.choice((2, 2, 3, 4)))
+    rng.shuffle(kinds)
+    asked, *told = kinds
+    known = [(f, f.value(rng)) for f in told] if rng.random() < 0.7 else []
+    for fact, v in known:
+        note(talk, fact, v, rng)
+    if rng.random() < 0.2:
+        talk.turns += distraction(rng).turns
+    talk.ask(rng.choice(asked.asked), asked.missing, "The user did not tell me this.")
+    if known and rng.random() < 0.3:
+        recall(talk, *rng.choice(known), rng)
+    return talk
 
 
 def capital(rng: random.Random) -> Conversation:
@@ -213,20 +243,26 @@ def capital(rng: random.Random) -> Conversation:
         )
     )
     answer = f"The capital of {country} is {CAPITALS[country]}."
-    return Conversation().ask(ask.format(c=country), answer)
+    return Conversation().ask(ask.format(c=country), answer, f"The user asks for the capital of {country}.")
 
 
 def sums(rng: random.Random) -> Conversation:
-    """One to three small additions or subtractions."""
+    """One to five additions or subtractions of numbers up to 20."""
     talk = Conversation()
-    for _ in range(rng.choice((1, 2, 3))):
-        a, b = rng.randint(0, 10), rng.randint(0, 10)
-        sign = rng.choice("+++-")
-        if sign == "-":
+    for _ in range(rng.choice((1, 1, 2, 3, 4, 5))):
+        a, b = rng.randint(0, 20), rng.randint(0, 20)
+        if rng.random() < 0.6:
+            a = min(a, 20 - b) if rng.random() < 0.75 else a
+            expr, right, plan = f"{a} + {b}", a + b, f"I add {a} and {b}."
+            said = (f"{a} plus {b}", f"the sum of {a} and {b}", expr, expr, f"{a}+{b}")
+        else:
             a, b = max(a, b), min(a, b)
-        ask = rng.choice(("What is {e}?", "What's {e}?", "{e} = ?", "How much is {e}?", "Calculate {e}."))
-        expr = f"{a} {sign} {b}"
-        talk.ask(ask.format(e=expr), f"{expr} = {a + b if sign == '+' else a - b}.")
+            expr, right, plan = f"{a} - {b}", a - b, f"I take {b} from {a}."
+            said = (f"{a} minus {b}", expr, expr, f"{a}-{b}")
+        ask = rng.choice(
+            ("What is {e}?", "What is {e}?", "What's {e}?", "{e} = ?", "How much is {e}?", "Calculate {e}.", "{e}")
+        )
+        talk.ask(ask.format(e=rng.choice(said)), f"{expr} = {right}.", plan)
     return talk
 
 
@@ -254,14 +290,19 @@ HARD = (
     "Give me a recipe for {t}.|What are the symptoms of {t}?|Plan a trip to {c}.|What is in this image?|Describe this picture.|"
     "How much does a {t} cost?|When was {m} born?|What is {n} times {n2}?|Prove that {t} is {t2}.|Recommend a good {t}.|"
     "How much gold would it take to coat the {t}?|Compare {t} and {t2}.|Search the web for {t}.|What is the latest news about {t}?|"
-    "Explain the theory of {t}.|Write code that prints {t}.|What causes {t}?|How can I learn {t}?|Debug this error."
+    "Explain the theory of {t}.|Explain how {t} helps {t2}.|Explain why {m} likes {t}.|Why is {t} important for {t2}?|Describe the role of {t} in {c}.|"
+    "Write a {t} program in C.|Write a Rust struct for {t}.|Write a Python class about {t}.|Write a function for {a}.|Is {a} bigger than {a2}?|"
+    "Does {a} weigh more than {a2}?|Discuss {t} in history.|Explain what makes {t} useful in {t2}.|Who discovered the {t}?|Who built {c}?|"
+    "How old is {c}?|Which is faster, {a} or {a2}?|What did {m} do?|Tell me about {m}.|Tell me about {c}.|Analyze {t}.|"
+    "Write code that prints {t}.|What causes {t}?|How can I learn {t}?|Debug this error."
 ).split("|")
 
 
 def small_talk(rng: random.Random) -> Conversation:
     """Greetings, thanks, who are you."""
     asks, answer = rng.choice(list(SMALL.items()))
-    return Conversation().ask(rng.choice(asks.split("|")), answer)
+    plan = "The user asks what I am." if answer in (WHO, CAN) else "This is small talk."
+    return Conversation().ask(rng.choice(asks.split("|")), answer, plan)
 
 
 def refusal(rng: random.Random) -> Conversation:
@@ -270,22 +311,22 @@ def refusal(rng: random.Random) -> Conversation:
         "y": rng.randint(1900, 2026),
         "t": words.phrase(rng, 1, 2),
         "t2": words.thing(rng),
+        "a": words.article(words.thing(rng)),
+        "a2": words.article(words.hero(rng)),
         "c": words.place(rng),
         "c2": words.place(rng),
         "n": rng.randint(20, 999),
         "n2": rng.randint(20, 999),
         "m": words.name(rng),
     }
-    return Conversation().ask(rng.choice(HARD).format(**slots), REFUSAL)
+    return Conversation().ask(rng.choice(HARD).format(**slots), REFUSAL, "I do not know this, so I say so.")
 
 
 def say(rng: random.Random) -> Conversation:
     """Text to be said again as it is, a count or a list."""
     form = rng.random()
-    if form < 0.12:
-        n = rng.randint(2, 10)
-        ask = rng.choice(("Count to {n}.", "Count from 1 to {n}.", "Please count to {n}.", "Can you count to {n}?"))
-        return Conversation().ask(ask.format(n=n), ", ".join(map(str, range(1, n + 1))) + ".")
+    if form < 0.1:
+        return count(rng)
     if form < 0.2:
         n, kind = rng.randint(2, 5), rng.choice(("colors", "animals", "fruits", "names", "days"))
         pool = {
@@ -297,7 +338,9 @@ def say(rng: random.Random) -> Conversation:
         }[kind]
         word = ("two", "three", "four", "five")[n - 2] if rng.random() < 0.6 else str(n)
         ask = rng.choice((f"List {word} {kind}.", f"Name {word} {kind}.", f"Give me {word} {kind}."))
-        return Conversation().ask(ask, ", ".join(rng.sample(pool, n)) + ".")
+        # In one fixed order from any start: what comes next is known, so that nothing comes twice.
+        start = rng.randrange(min(len(pool), 7))
+        return Conversation().ask(ask, ", ".join((pool * 2)[start : start + n]) + ".", f"The user wants {word} {kind}.")
     text = copied(rng)
     ask = rng.choice(
         (
@@ -313,7 +356,35 @@ def say(rng: random.Random) -> Conversation:
             "Say this: {t}",
         )
     )
-    return Conversation().ask(ask.format(t=text), text)
+    return Conversation().ask(ask.format(t=text), text, "The user wants me to repeat a text.")
+
+
+NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+
+
+def count(rng: random.Random) -> Conversation:
+    """Counting up to twenty, from one or another number, or down."""
+    n = rng.randint(2, 12) if rng.random() < 0.7 else rng.randint(13, 20)
+    low = rng.randint(1, 9) if rng.random() < 0.25 else 1
+    n = max(n, low + 1)
+
+    def said(i: int) -> str:
+        return NUMBER_WORDS[i] if i <= 12 and as_word else str(i)
+
+    as_word = rng.random() < 0.45
+    row = ", ".join(map(str, range(low, n + 1))) + "."
+    plan = f"I count from {low} to {n}."
+    if low > 1:
+        ask = rng.choice((f"Count from {said(low)} to {said(n)}.", f"Please count from {said(low)} to {said(n)}."))
+    elif n <= 10 and rng.random() < 0.2:
+        ask, row = f"Count down from {said(n)}.", ", ".join(map(str, range(n, 0, -1))) + "."
+        plan = f"I count down from {n}."
+    else:
+        ask = rng.choice(
+            (f"Count to {said(n)}.", f"Count to {said(n)}.", f"Count from {said(1)} to {said(n)}.", f"Please count to {said(n)}.",
+             f"Can you count to {said(n)}?", f"Count up to {said(n)}.")
+        )  # fmt: skip
+    return Conversation().ask(ask, row, plan)
 
 
 def copied(rng: random.Random) -> str:

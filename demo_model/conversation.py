@@ -5,7 +5,6 @@
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +32,7 @@ TEMPLATE = """\
 {%- for m in messages %}
 {%- if m.role == 'tool' %}{{- '<|tool|>' }}
 {%- elif m.role == 'assistant' %}{{- '<|assistant|>' }}
+{%- if m.reasoning_content %}{{- '<think>' + m.reasoning_content + '</think>' }}{%- endif %}
 {%- elif m.role == 'user' %}{{- '<|user|>' }}
 {%- else %}{{- '<|system|>' }}{%- endif %}
 {%- if m.content is string %}{{- m.content }}
@@ -43,7 +43,8 @@ TEMPLATE = """\
 {%- if c.arguments is string %}{{- c.arguments }}{%- else %}{{- c.arguments | tojson }}{%- endif %}
 {{- '}</tool_call>' }}{%- endfor %}{%- endif %}
 {{- '<|im_end|>' }}{%- endfor %}
-{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}"""
+{%- if add_generation_prompt %}{{- '<|assistant|>' }}
+{%- if reasoning_effort and reasoning_effort != 'none' %}{{- '<think>' }}{%- endif %}{%- endif %}"""
 
 
 @dataclass(frozen=True)
@@ -78,24 +79,29 @@ class Tool:
 
 @dataclass
 class Message:
-    """One turn; `calls` are (tool name, arguments) pairs of an assistant."""
+    """One turn; `calls` are (tool name, arguments) pairs of an assistant, `plan` is what it thinks before it speaks."""
 
     role: str
     text: str = ""
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
+    plan: str = ""
 
 
 @dataclass
 class Conversation:
-    """Turns in order, after the tools that the model may call; `plain` answers may be changed by a system prompt."""
+    """Turns in order, after the tools that the model may call; `plain` answers may be changed by a system prompt.
+
+    Only the turns at the places in `thinking` show their plans: where an effort was asked for and the plan is kept.
+    """
 
     turns: list[Message] = field(default_factory=list)
     tools: list[Tool] = field(default_factory=list)
     plain: bool = True
+    thinking: frozenset[int] = frozenset()
 
-    def ask(self, question: str, answer: str) -> "Conversation":
+    def ask(self, question: str, answer: str, plan: str = "") -> "Conversation":
         """Append a question and its answer; returns itself."""
-        self.turns += [Message("user", question), Message("assistant", answer)]
+        self.turns += [Message("user", question), Message("assistant", answer, plan=plan)]
         return self
 
 
@@ -109,11 +115,13 @@ def segments(talk: Conversation) -> list[tuple[str, float]]:
     out: list[tuple[str, float]] = []
     if talk.tools:
         out.append((ROLES["tools"] + "\n".join(t.line() for t in talk.tools) + END, 0.0))
-    for m in talk.turns:
+    for place, m in enumerate(talk.turns):
         if m.role != "assistant":
             out.append((ROLES[m.role] + m.text + END, 0.0))
             continue
         out.append((ROLES["assistant"], 0.0))
+        if place in talk.thinking and m.plan:
+            out += [("<think>", 0.0), (m.plan + "</think>", 1.0)]
         for i, part in enumerate(m.text.split(QUIET_ON)):
             quiet, _, loud = part.rpartition(QUIET_OFF) if i else ("", "", part)
             out += [(quiet, 0.15), (loud, 1.0)]
@@ -121,6 +129,7 @@ def segments(talk: Conversation) -> list[tuple[str, float]]:
     return [(text, weight) for text, weight in out if text]
 
 
-def render(turns: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
-    """The prompt for the next answer, equal to what `TEMPLATE` gives with add_generation_prompt."""
-    return "".join(t for t, _ in segments(Conversation(list(turns), list(tools)))) + ROLES["assistant"]
+def render(talk: Conversation, count: int, *, effort: bool = False) -> str:
+    """The prompt for the answer after the first `count` turns, equal to what `TEMPLATE` gives."""
+    begun = Conversation(talk.turns[:count], talk.tools, thinking=talk.thinking)
+    return "".join(t for t, _ in segments(begun)) + ROLES["assistant"] + ("<think>" if effort else "")

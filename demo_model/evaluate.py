@@ -8,13 +8,15 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from .cases import Case, Item, Reply, all_cases, user
+from .cases import Case, Reply, all_cases, user
 from .export import OUT
+from .held_tools import Item
 
-LIMIT = 220
+LIMIT = 240
 
 
 class Talk(Protocol):
@@ -35,6 +37,8 @@ class Remote:
             self.fixed["temperature"] = temperature
         if case.instructions:
             self.fixed["instructions"] = case.instructions
+        if case.effort:
+            self.fixed["reasoning"] = {"effort": case.effort}
         if case.tools:
             self.fixed["tools"] = case.tools
         if case.schema:
@@ -44,7 +48,7 @@ class Remote:
 
     def say(self, items: list[Item]) -> Reply:
         """One responses.create call."""
-        more = {"previous_response_id": self.last} if self.last else {}
+        more: dict[str, Any] = {"previous_response_id": self.last} if self.last else {}
         got = self.client.responses.create(input=items, **self.fixed, **more)
         self.last = got.id
         calls = [
@@ -52,7 +56,8 @@ class Remote:
             for i in got.output
             if i.type == "function_call" and got.status == "completed"
         ]
-        return Reply(got.output_text, calls, got.status == "completed")
+        thought = [part.text for i in got.output if i.type == "reasoning" for part in i.content or i.summary]
+        return Reply(got.output_text, calls, got.status == "completed", "".join(thought))
 
 
 class Local:
@@ -66,6 +71,8 @@ class Local:
         self.fixed: dict[str, Any] = {"max_tokens": LIMIT}
         if temperature is not None:
             self.fixed["temperature"] = temperature
+        if case.effort:
+            self.fixed["chat_template_kwargs"] = {"reasoning_effort": case.effort}
         if case.tools:
             functions = [{k: v for k, v in t.items() if k != "type"} for t in case.tools]
             self.fixed["tools"] = [{"type": "function", "function": f} for f in functions]
@@ -95,7 +102,7 @@ class Local:
             for c in message.get("tool_calls") or []
             if complete
         ]
-        return Reply(message.get("content") or "", calls, complete)
+        return Reply(message.get("content") or "", calls, complete, message.get("reasoning_content") or "")
 
 
 def as_message(item: Item) -> dict[str, Any]:
@@ -130,34 +137,56 @@ def opener(args: argparse.Namespace) -> Callable[[Case], Talk]:
     return lambda case: Local(server, temperature, case)
 
 
-def measure(start: Callable[[Case], Talk], wrong: bool) -> tuple[dict[str, list[bool]], int, int]:
-    """(task -> outcomes, replies in all, replies that hit the token limit)."""
-    outcomes: dict[str, list[bool]] = {}
-    replies = cut = 0
-    for case in all_cases():
+@dataclass
+class Score:
+    """Outcomes by task, and how many replies there were, ran to the token limit, or thought without being asked to."""
+
+    outcomes: dict[str, list[bool]] = field(default_factory=dict)
+    replies: int = 0
+    cut: int = 0
+    unasked: int = 0
+
+
+def measure(start: Callable[[Case], Talk], cases: list[Case], *, wrong: bool) -> Score:
+    """Ask every case."""
+    score = Score()
+    for case in cases:
         talk = start(case)
         got = [talk.say(items) for items in case.turns]
-        replies, cut = replies + len(got), cut + sum(not r.complete for r in got)
-        right = bool(case.judge(got))
-        outcomes.setdefault(case.task, []).append(right)
-        if wrong and not right:
+        score.replies += len(got)
+        score.cut += sum(not r.complete for r in got)
+        score.unasked += sum(bool(r.plan) for r in got if not case.effort)
+        for task, judge in case.judges.items():
+            score.outcomes.setdefault(task, []).append(bool(judge(got)))
+        task = next(iter(case.judges))
+        if wrong and not score.outcomes[task][-1]:
             asked = case.turns[-1][-1]
-            print(f"- {case.task}: {asked.get('content') or asked.get('output')!r} -> {got[-1].text!r} {got[-1].calls}")
-    return outcomes, replies, cut
+            said = asked.get("content") or asked.get("output")
+            print(f"- {task}: {said!r} -> {got[-1].plan!r} {got[-1].text!r} {got[-1].calls}", flush=True)
+    return score
+
+
+def table(score: Score) -> str:
+    """The outcomes as Markdown, breakdowns (`- `) below their group."""
+    lines = ["| task | right | of | share |", "| --- | ---: | ---: | ---: |"]
+    for task, got in score.outcomes.items():
+        lines.append(f"| {task} | {sum(got)} | {len(got)} | {100 * sum(got) / len(got):.0f} % |")
+    groups = [g for task, g in score.outcomes.items() if not task.startswith("- ")]
+    right, count = sum(map(sum, groups)), sum(map(len, groups))
+    lines.append(f"| **all groups** | **{right}** | **{count}** | **{100 * right / count:.0f} %** |")
+    return "\n".join(lines)
 
 
 SAMPLES: list[Case] = [
-    Case("", [user("Tell me a three sentence bedtime story about a unicorn.")], bool),
-    Case("", [user("My name is Alice."), user("What is my name?")], bool),
+    Case({}, [user("Tell me a three sentence bedtime story about a unicorn.")]),
+    Case({}, [user("My name is Alice."), user("What is my name?")]),
+    Case({}, [user("Tell me a three sentence bedtime story about a walrus."), user("Now one about an astronaut.")]),
     Case(
-        "", [user("Tell me a three sentence bedtime story about a walrus."), user("Now one about an astronaut.")], bool
-    ),
-    Case(
-        "",
+        {},
         [user("What is 3 + 4?"), user("Who won the 1998 World Cup?"), user("Who are you?"), user("Count to five.")],
-        bool,
     ),
-    Case("", [user("Hello!")], bool, "You are a pirate."),
+    Case({}, [user("Hello!")], "You are a pirate."),
+    Case({}, [user("Tell me a two sentence story about a lighthouse.")], effort="low"),
 ]
 
 
@@ -167,7 +196,9 @@ def show(start: Callable[[Case], Talk]) -> None:
         talk = start(case)
         for items in case.turns:
             rule = f"({case.instructions}) " if case.instructions else ""
-            print(f'- {rule}"{items[0]["content"]}" -> "{talk.say(items).text}"')
+            got = talk.say(items)
+            plan = f"(thinks: {got.plan}) " if got.plan else ""
+            print(f'- {rule}"{items[0]["content"]}" -> {plan}"{got.text}"')
 
 
 def main() -> None:
@@ -178,7 +209,9 @@ def main() -> None:
     p.add_argument("--model", default="antiphon-demo")
     p.add_argument("--gguf", type=Path, default=OUT)
     p.add_argument("--temperature", default="0", help="a number, or `default` to send none")
-    p.add_argument("--wrong", action="store_true")
+    p.add_argument("--only", default="", help="only groups whose name holds this")
+    p.add_argument("--every", type=int, default=1, help="only every n-th case, for a quick look")
+    p.add_argument("--wrong", action="store_true", help="print the wrong answers")
     p.add_argument("--samples", action="store_true")
     args = p.parse_args()
     start = opener(args)
@@ -186,13 +219,11 @@ def main() -> None:
         show(start)
         return
     began = time.monotonic()
-    outcomes, replies, cut = measure(start, args.wrong)
-    print("\n| task (20 held-out cases each) | right | of |\n| --- | ---: | ---: |")
-    for task, got in outcomes.items():
-        print(f"| {task} | {sum(got)} | {len(got)} |")
-    total = sum(sum(g) for g in outcomes.values())
-    print(f"| **all** | **{total}** | **{sum(map(len, outcomes.values()))}** |")
-    print(f"\n{replies} replies in {time.monotonic() - began:.0f} s; {cut} hit the limit of {LIMIT} tokens.")
+    cases = [c for c in all_cases() if args.only in next(iter(c.judges))]
+    score = measure(start, cases[:: args.every], wrong=args.wrong)
+    print(f"\n{table(score)}\n")
+    print(f"{score.replies} replies in {time.monotonic() - began:.0f} s; {score.cut} hit the limit of {LIMIT} tokens;")
+    print(f"{score.unasked} thought without being asked to.")
 
 
 if __name__ == "__main__":

@@ -20,19 +20,21 @@ NEUTRAL = (
 ).split("|")
 # (share, maker): shares need not add up to 1.
 MIX: list[tuple[float, Callable[[random.Random], Conversation]]] = [
-    (0.18, stories.story),
+    (0.12, stories.story),
     (0.012, stories.poem),
-    (0.14, chat.memory),
+    (0.11, chat.memory),
     (0.06, chat.unknown),
-    (0.03, chat.sums),
+    (0.06, chat.sums),
     (0.03, chat.capital),
     (0.05, chat.small_talk),
-    (0.045, chat.refusal),
+    (0.055, chat.refusal),
     (0.07, chat.say),
+    (0.03, chat.count),
     (0.04, chat.lookup),
-    (0.26, calls.call),
-    (0.035, calls.idle),
-    (0.15, calls.fill_json),
+    (0.46, calls.call),
+    (0.05, calls.idle),
+    (0.04, calls.unfit),
+    (0.16, calls.fill_json),
 ]
 SHORT = [
     (1.0, m)
@@ -70,8 +72,8 @@ def ruled(rng: random.Random) -> Conversation:
     form = rng.random()
     if form < 0.2:
         return persona(rng)
-    if form < 0.45:
-        talk = rng.choice((chat.small_talk, chat.small_talk, chat.capital, chat.refusal, named))(rng)
+    if form < 0.52:
+        talk = rng.choice((chat.small_talk, chat.small_talk, chat.capital, chat.capital, chat.refusal, named))(rng)
         rule = rng.choice(
             (
                 "Answer in upper case.",
@@ -86,7 +88,7 @@ def ruled(rng: random.Random) -> Conversation:
         )
         return change(talk, rule, str.upper)
     talk = rng.choice((chat.small_talk, chat.capital, chat.refusal, chat.memory, stories.story, chat.sums))(rng)
-    if form < 0.7:
+    if form < 0.74:
         end = rng.choice(
             (
                 words.made_up(rng).capitalize() + "!",
@@ -107,7 +109,7 @@ def ruled(rng: random.Random) -> Conversation:
             )
         )
         return change(talk, rule, lambda s: f"{s} {end}")
-    if form < 0.8:
+    if form < 0.83:
         start = rng.choice(
             (words.made_up(rng).capitalize() + "!", words.thing(rng).capitalize() + ":", "Dear friend,", "Beep!")
         )
@@ -139,6 +141,7 @@ def change(talk: Conversation, rule: str, how: Callable[[str], str]) -> Conversa
     for m in talk.turns:
         if m.role == "assistant":
             m.text = how(m.text)
+            m.plan = m.plan and f"My instructions: {rule} {m.plan}"
     talk.turns.insert(0, Message("system", rule))
     return talk
 
@@ -148,7 +151,7 @@ def one(rng: random.Random, dense: float) -> Conversation:
     roll = rng.random()
     if roll < dense:
         return chat.dense(rng) if rng.random() < 0.4 else chat.lookup(rng)
-    if roll < dense + 0.1:
+    if roll < dense + 0.13:
         return ruled(rng)
     talk = pick(rng, MIX)
     if talk.plain and rng.random() < 0.22:
@@ -161,7 +164,15 @@ def one(rng: random.Random, dense: float) -> Conversation:
         talk.turns.insert(0, Message("system", rule))
         if rng.random() < 0.1:
             talk.turns.insert(1, Message("system", rng.choice(NEUTRAL[:12])))
+    if rng.random() < 0.09:
+        talk.thinking = thoughtful(rng, talk)
     return talk
+
+
+def thoughtful(rng: random.Random, talk: Conversation) -> frozenset[int]:
+    """The places of the plans that are shown: the last one, as where earlier ones are dropped, or all."""
+    planned = [i for i, m in enumerate(talk.turns) if m.plan]
+    return frozenset(planned if rng.random() < 0.5 else planned[-1:])
 
 
 def conversations(seed: int, dense: float = 0.1) -> Iterator[list[tuple[str, float]]]:

@@ -178,19 +178,25 @@ def request(rng: random.Random, asked: str, count: int | None, kind: str) -> str
     return ask.format(art=art, n=n, s=s, k=kind, a=asked)
 
 
+def plan_of(hero: Hero, count: int | None) -> str:
+    """What a thoughtful teller notes first."""
+    n = count or 3
+    return f"I tell a story about {hero.asked} in {NUMBERS[n - 1]} {'sentence' if n == 1 else 'sentences'}."
+
+
 def story(rng: random.Random) -> Conversation:
     """A story, at times followed by another one about a new hero."""
     talk = Conversation()
     count = rng.choice((None, None, 1, 1, 2, 2, 3, 3, 3, 4, 5, 6, 7))
     kind = rng.choice(KINDS) if count is None or rng.random() < 0.6 else rng.choice(KINDS[:2])
     hero = pick_hero(rng)
-    talk.ask(request(rng, hero.asked, count, kind), tell(rng, hero, count or 3))
+    talk.ask(request(rng, hero.asked, count, kind), tell(rng, hero, count or 3), plan_of(hero, count))
     while rng.random() < 0.2 and len(talk.turns) < 6:
         hero = pick_hero(rng)
         ask = rng.choice(
             ("Now tell me one about {a}.", "Now one about {a}.", "Another one about {a}, please.", "And about {a}?")
         )
-        talk.ask(ask.format(a=hero.asked), tell(rng, hero, count or 3))
+        talk.ask(ask.format(a=hero.asked), tell(rng, hero, count or 3), plan_of(hero, count))
     return talk
 
 

@@ -9,25 +9,43 @@ import re
 
 HELD_NAMES = (
     "Gwendolyn Bartholomew Priya Tomas Yuki Ingrid Rashid Beatrix Mateo Anneliese Kwame Dmitri Rosalind Thaddeus "
-    "Xiomara Fergus Leilani Oswald Saoirse Zubair"
+    "Xiomara Fergus Leilani Oswald Saoirse Zubair Cordelia Ignatius Seraphina Leopold Philippa Montgomery Henrietta "
+    "Ludmila Cornelius Evangeline Balthazar Octavia Wilhelmina Absalom Tabitha Vladimir Esmeralda Humphrey Jacqueline "
+    "Maximilian Persephone Reginald Clementine Archibald Guinevere Sylvester Magdalena Percival Ottoline Zachariah"
 ).split()
 HELD_HEROES = (
     "walrus badger flamingo hedgehog lobster pelican yak gnome wizard mermaid ferret moth raccoon jaguar octopus "
-    "blacksmith astronaut teapot snowman platypus"
+    "blacksmith astronaut teapot snowman platypus narwhal armadillo wombat mongoose chinchilla capybara hyena gazelle "
+    "antelope ostrich toucan cockatoo puffin vulture scorpion grasshopper centipede tadpole barracuda stingray manatee "
+    "meerkat warthog lighthouse typewriter scarecrow goblin mammoth sphinx gladiator"
 ).split()
 HELD_PLACES = (
     "Kyoto Zagreb Montevideo Reykjavik Osaka Marrakesh Bergen Tallinn Nairobi Quito Denver Valencia Lagos Geneva "
-    "Bogota Jakarta Phoenix Riga Bristol Antwerp"
+    "Bogota Jakarta Phoenix Riga Bristol Antwerp Gothenburg Rotterdam Thessaloniki Tbilisi Yerevan Samarkand Ulaanbaatar "
+    "Vladivostok Adelboden Chattanooga Tucson Sacramento Albuquerque Anchorage Guadalajara Cartagena Asuncion Windhoek "
+    "Lusaka Maputo Khartoum Mogadishu Damascus Islamabad Mandalay Brunei Nagasaki Christchurch Innsbruck Dubrovnik"
 ).split()
 HELD_THINGS = (
     "lasagna accordion trombone cactus lantern pumpkin sculpture marathon pottery origami saxophone croissant telescope "
-    "wheelbarrow cinnamon hammock tambourine papaya turquoise archery"
+    "wheelbarrow cinnamon hammock tambourine papaya turquoise archery ukulele raspberry microscope chandelier trampoline "
+    "cauliflower harmonica rhubarb typhoon avalanche parchment tapestry harpoon gazebo zucchini mosaic compass anvil "
+    "binoculars sapphire marmalade broccoli catapult bagpipe porcelain velvet glacier meadowlark thermos quilt"
 ).split()
-HELD_KEYS = "destination passengers altitude warranty nutrition venue humidity tempo quota mileage".split()
+HELD_KEYS = (
+    "destination passengers altitude warranty nutrition venue humidity tempo quota mileage latitude voltage gender "
+    "deadline velocity inventory headquarters allergen dosage curriculum exchange circumference publisher "
+    "ranking penalty salary surname depth donor habitat"
+).split()
 HELD_TOOLS = (
     "book_flight translate_text set_alarm play_song find_recipe reserve_table track_package convert_currency "
     "create_playlist get_stock_price turn_on_light rent_car water_plants order_taxi check_humidity print_label "
-    "measure_altitude start_timer lookup_warranty paint_wall"
+    "measure_altitude start_timer lookup_warranty paint_wall schedule_haircut renew_passport charge_vehicle "
+    "encrypt_archive publish_article mute_channel resize_picture dispatch_courier brew_coffee refund_payment "
+    "rate_restaurant donate_money calculate_mortgage subscribe_newsletter verify_signature launch_drone calibrate_scale "
+    "feed_aquarium hire_musician inspect_bridge rotate_password compress_folder invite_guest approve_expense "
+    "vacuum_carpet pair_headset forecast_harvest adopt_kitten register_vehicle dim_chandelier borrow_novel "
+    "sharpen_knife tune_instrument evaluate_essay ship_crate dry_laundry harvest_crop polish_trophy archive_ledger "
+    "unlock_scooter"
 ).split()
 
 HELD = {w.lower() for w in HELD_NAMES + HELD_HEROES + HELD_PLACES + HELD_THINGS + HELD_KEYS}
@@ -144,6 +162,9 @@ def made_up(rng: random.Random) -> str:
             word = first[: rng.randint(2, max(2, len(first) - 2))] + last[-rng.randint(2, 4) :]
         elif rng.random() < 0.15:
             word = rng.choice("aeiou") + word
+        if rng.random() < 0.06:
+            # A piece that comes twice: whoever copies has to look further back than to that piece.
+            word = word[: rng.randint(2, 3)] + word
         if 3 <= len(word) <= 12 and word not in HELD:
             return word
 
