@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 
 from antiphon import sealing
-from antiphon.sealing import NotIntact, Sealer, TooLarge, sealer_of
+from antiphon.sealing import NotIntact, Sealer, Sealing, TooLarge, sealer_of
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 TEXT = b'{"text":"' + b"The first thing that I look at is the door. " * 40 + b'"}'
@@ -219,3 +219,15 @@ def test_keys_for_other_purposes_are_their_own() -> None:
     assert [len(key) for key in made] == [32] * 4
     assert len({*made, KEY, OTHER}) == 6
     assert Sealer([KEY, OTHER]).derive("a") == made[0]
+
+
+async def test_a_server_seals_when_it_has_started_and_opens_after_a_restart() -> None:
+    drawer, first, second = Drawer(), Sealing(), Sealing()
+    with pytest.raises(RuntimeError):
+        first.seal(TEXT, project="p", purpose="x")
+
+    await first.load([], drawer)
+    await second.load(["k" * 32], drawer)
+
+    assert second.open(first.seal(TEXT, project="p", purpose="x"), project="p", purpose="x") == TEXT
+    assert first.derive("x") != second.derive("x")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from antiphon import __version__
 from antiphon.attachments import FetchedAttachments
 from antiphon.clock import SystemClock
 from antiphon.config import Config, ConfigError, UpstreamConfig
@@ -21,7 +22,7 @@ from antiphon.fetching import Fetcher
 from antiphon.prompts import Prompts
 from antiphon.runs import recovery, settings
 from antiphon.runs.running import Runs
-from antiphon.sealing import sealer_of
+from antiphon.sealing import Sealing
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.tools import hosted_tools
 from antiphon.upstreams import messages, responses
@@ -36,6 +37,7 @@ from antiphon.web.api.conversations import Conversations
 from antiphon.web.api.health import Health
 from antiphon.web.api.input_tokens import InputTokens
 from antiphon.web.api.models import ModelList
+from antiphon.web.api.openapi import OpenApi
 from antiphon.web.api.responses import Responses
 from antiphon.web.app import App, Route
 from antiphon.web.settings import WebSettings
@@ -78,6 +80,7 @@ class Server:
             max_bytes=config.fetch_max_bytes,
             timeout_seconds=config.fetch_seconds,
         )
+        self.sealing = Sealing()
         attachments = FetchedAttachments(self.fetcher, config.document_max_chars, config.fetch_cache_bytes)
         hosted = hosted_tools(self.clock, scripted=config.scripted_tools) if tools is None else tools
         self.runs = Runs(
@@ -87,6 +90,7 @@ class Server:
             attachments,
             self.clock,
             self.coordinator,
+            self.sealing,
             _pick(config, settings.Settings),
         )
         self.prompts = Prompts(
@@ -112,7 +116,8 @@ class Server:
         conversations = Conversations(self.store, self.clock, self.config.body_max_bytes)
         models = ModelList(self.catalog, self.instance)
         health = Health(self.store, self.catalog)
-        return [
+        about = OpenApi()
+        routes = [
             Route("POST", "/v1/responses", self.responses.create),
             Route("POST", "/v1/responses/input_tokens", tokens.count),
             Route("GET", "/v1/responses", self.responses.upgrade),
@@ -132,14 +137,17 @@ class Server:
             Route("GET", "/v1/models/{model:path}", models.one),
             Route("GET", "/health", health.live, open=True),
             Route("GET", "/ready", health.ready, open=True),
+            Route("GET", "/openapi.json", about.show, open=True),
         ]
+        about.describe(routes, __version__)
+        return routes
 
     async def start(self) -> None:
         """Opens the store, takes up what an earlier process left, then begins to sweep."""
         await self._open_store()
         self.prompts.check()
-        self.sealer = await sealer_of(self.config.encryption_keys, self.store)
-        self.responses.obfuscation_key = self.sealer.derive("obfuscation")
+        await self.sealing.load(self.config.encryption_keys, self.store)
+        self.responses.obfuscation_key = self.sealing.derive("obfuscation")
         if await self.store.unfinished():
             await self.catalog.refresh()  # what the models can do decides how a run goes on
         await recovery.recover(self.store, self.coordinator)

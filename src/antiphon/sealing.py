@@ -130,6 +130,35 @@ class Sealer:
         return _unpacked(packed, self._max_bytes)
 
 
+class Sealing:
+    """The sealer of a server whose keys are read when it starts, for those who are put together before that."""
+
+    def __init__(self) -> None:
+        self._sealer: Sealer | None = None
+
+    async def load(self, keys: Sequence[str], secrets: Secrets) -> None:
+        """Reads the keys (see ``sealer_of``); before that nothing is sealed or opened."""
+        self._sealer = await sealer_of(keys, secrets)
+
+    def seal(self, data: bytes, *, project: str, purpose: str) -> str:
+        """See ``Sealer.seal``."""
+        return self._loaded.seal(data, project=project, purpose=purpose)
+
+    def open(self, text: str, *, project: str, purpose: str) -> bytes | None:
+        """See ``Sealer.open``."""
+        return self._loaded.open(text, project=project, purpose=purpose)
+
+    def derive(self, purpose: str) -> bytes:
+        """See ``Sealer.derive``."""
+        return self._loaded.derive(purpose)
+
+    @property
+    def _loaded(self) -> Sealer:
+        if self._sealer is None:
+            raise RuntimeError("the keys are read when the server starts")
+        return self._sealer
+
+
 async def sealer_of(keys: Sequence[str], secrets: Secrets, *, sealed_max_bytes: int = SEALED_MAX_BYTES) -> Sealer:
     """The sealer with the operator's keys (setting ``encryption_keys``), or with one that the server made.
 

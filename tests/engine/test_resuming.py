@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from tests.engine.loop import Loop, Notes, call, says
 
-from antiphon.engine.deltas import CallDelta, ReasoningDelta, TextDelta
+from antiphon.engine.deltas import (
+    AnnotationDelta,
+    CallDelta,
+    ItemDelta,
+    ItemEvent,
+    PartEnd,
+    ReasoningDelta,
+    SummaryDelta,
+    TextDelta,
+)
 from antiphon.engine.ports import Stop, ToolResult
 from antiphon.engine.turns import Limits
 from antiphon.protocol.events import Event
@@ -269,3 +278,117 @@ async def test_half_a_custom_call_is_lost_and_asked_for_anew() -> None:
 
     assert deltas(again, "custom_tool_call_input") == ["*** Begin"]
     assert [item["type"] for item in again.response["output"]] == ["message", "custom_tool_call"]
+
+
+# --- Items that the upstream tells as items ---
+
+ROLE = {"role": b'"assistant"'}
+MESSAGE, MESSAGE_DONE = ItemDelta(0, "message", ROLE), ItemDelta(0, "message", ROLE, "completed")
+THOUGHT, THOUGHT_DONE = ItemDelta(0, "reasoning", {}), ItemDelta(0, "reasoning", {}, "completed")
+SEARCH = ItemDelta(1, "web_search_call", {"action": b'{"type":"search","query":"x"}'})
+SEARCHING = [ItemEvent(1, f"response.web_search_call.{how}", {}) for how in ("in_progress", "searching")]
+SEARCHED = [ItemEvent(1, "response.web_search_call.completed", {}), SEARCH._replace(status="completed")]
+#: Each delta in a read of its own, so that the log can be cut between any two.
+CITED = AnnotationDelta(b'{"type":"url_citation","url":"http://x","title":"X","start_index":0,"end_index":4}')
+ITEMWISE = [
+    THOUGHT, SummaryDelta("I "), SummaryDelta("look."), PartEnd(), SummaryDelta("Then I say it."), PartEnd(),
+    ReasoningDelta("Hm"), PartEnd(), THOUGHT_DONE,
+    SEARCH, *SEARCHING, *SEARCHED,
+    MESSAGE._replace(key=2), TextDelta("Once "), CITED, TextDelta("upon"),
+    PartEnd(), TextDelta("a time"), PartEnd(), MESSAGE_DONE._replace(key=2),
+]  # fmt: skip
+
+
+def until(log: Sequence[list[Event]], last: str) -> list[list[Event]]:
+    """The log up to the last event of this type."""
+    places = [index for index, events in enumerate(log) if any(event.type == f"response.{last}" for event in events)]
+    return list(log[: places[-1] + 1])
+
+
+def shown(loop: Loop) -> list[tuple[str, str]]:
+    return [(item["type"], item["status"]) for item in loop.response["output"]]
+
+
+@pytest.mark.parametrize("again_as_items", [True, False])
+async def test_items_cut_anywhere_come_to_a_lawful_end(again_as_items: bool) -> None:
+    """The loop's own checks see every event list whole: no part and no item is closed twice or left open."""
+    first = await whole([[delta] for delta in ITEMWISE])
+    more = [MESSAGE, TextDelta("Again."), PartEnd(), MESSAGE_DONE] if again_as_items else [TextDelta("Again.")]
+    for upto in range(len(first.published)):
+        again = await taken_up(first.published[:upto], says(*more))
+
+        assert again.response["status"] == "completed"
+        assert again.response["output"][-1]["content"][-1]["text"].endswith("Again.")
+        assert all(status in ("completed", "failed") for _, status in shown(again))
+
+
+async def test_an_item_of_the_upstreams_own_tools_is_closed_as_cut() -> None:
+    first = await whole([[SEARCH], SEARCHING, SEARCHED])
+    cut = until(first.published, "web_search_call.searching")
+
+    again = await taken_up(cut, says("Well."))
+
+    assert shown(again) == [("web_search_call", "failed"), ("message", "completed")]
+
+
+async def test_a_call_of_its_tools_that_was_cut_has_failed() -> None:
+    read = ItemDelta(1, "file_search_call", {"queries": b"[]"})
+    told = [ItemEvent(1, f"response.file_search_call.{how}", {}) for how in ("in_progress", "searching", "completed")]
+    first = await whole([[read], told, [read._replace(status="completed")]])
+
+    again = await taken_up(until(first.published, "output_item.added"), says("Well."))
+
+    assert shown(again) == [("file_search_call", "failed"), ("message", "completed")]
+
+
+async def test_text_that_was_cut_goes_on_in_the_item_that_the_upstream_begins_anew() -> None:
+    first = await whole([[MESSAGE], [TextDelta("Once ")], [TextDelta("upon")], [MESSAGE_DONE]])
+
+    for log in (until(first.published, "output_text.delta"), until(first.published, "output_item.added")):
+        again = await taken_up(log[:-1] if len(log) > 3 else log, says(MESSAGE, TextDelta("a time"), MESSAGE_DONE))
+        assert [len(item["content"]) for item in again.response["output"]] == [1]
+        assert again.response["output"][0]["content"][0]["text"].endswith("a time")
+        assert again.response["output"][0]["id"] == first.response["output"][0]["id"]
+
+
+async def test_a_summary_that_was_cut_is_closed_as_seen() -> None:
+    first = await whole([[THOUGHT], [SummaryDelta("I "), SummaryDelta("look.")], [THOUGHT_DONE]])
+
+    again = await taken_up(until(first.published, "reasoning_summary_text.delta"), says("Well."))
+
+    assert shown(again) == [("reasoning", "completed"), ("message", "completed")]
+    assert again.response["output"][0]["summary"] == [{"type": "summary_text", "text": "I look."}]
+
+
+RUN = {"call_id": b'"c1"', "action": b'{"commands":["ls"],"timeout_ms":null,"max_output_length":null}'}
+RUN |= {"environment": b"null"}
+ASKING = {
+    "computer_call": {"call_id": b'"c1"', "action": b'{"type":"screenshot"}', "pending_safety_checks": b"[]"},
+    "shell_call": RUN,
+    "apply_patch_call": {"call_id": b'"c1"', "operation": b'{"type":"delete_file","path":"a"}'},
+    "mcp_approval_request": {"server_label": b'"s"', "name": b'"f"', "arguments": b'"{}"'},
+}
+
+
+@pytest.mark.parametrize("kind", ASKING)
+async def test_a_log_cut_behind_a_call_of_the_upstreams_tools_is_complete(kind: str) -> None:
+    asked = [ItemDelta(1, kind, ASKING[kind]), ItemDelta(1, kind, {}, "completed")]
+    first = await whole([[TextDelta("Look: ")], [asked[0]], [TextDelta("now")], [asked[1]]])
+
+    for upto in range(len(first.published) + 1):
+        log = first.published[:upto]
+        there = any(kind.encode() in event.data for batch in log for event in batch)
+        again = await taken_up(log, says("Again."))
+        assert (not again.requests) == there
+        if there:
+            assert again.response["output"] == first.response["output"]
+
+
+async def test_a_call_that_the_upstream_answered_itself_asks_nobody() -> None:
+    output = {"call_id": b'"c1"', "output": b"[]", "max_output_length": b"null"}
+    ran = [ItemDelta(1, "shell_call", RUN, "completed"), ItemDelta(2, "shell_call_output", output, "completed")]
+    loop = await whole(says(*ran, call(3)), says("Done."), tools=PRINTER)
+
+    assert len(loop.requests) == 2
+    kinds = [item["type"] for item in loop.response["output"]]
+    assert kinds == ["shell_call", "shell_call_output", "antiphon:scripted_call", "message"]

@@ -221,6 +221,20 @@ def test_whatever_clients_name_comes_back_as_they_named_it(seed: int) -> None:
     assert [item.view.name for item in seen] == visible(box)
 
 
+@pytest.mark.parametrize("kind", ["computer_call", "web_search_call", "code_interpreter_call"])
+def test_a_call_of_the_upstreams_tools_that_was_cut_is_not_shown(kind: str) -> None:
+    cut = {"type": kind, "id": "x_1", "call_id": "c1", "status": "incomplete"}
+    output = {"type": f"{kind}_output", "call_id": "c1", "status": "incomplete"}
+    others = [{**cut, "status": "completed"}, {"type": "message", "role": "user", "status": "incomplete"}]
+
+    def seen(*items: Json) -> list[str]:
+        return [item.view.kind for item in recall(view(json.dumps(item).encode() for item in items), sort(LOOK))]
+
+    assert seen(cut, *others) == [kind, "message"]
+    assert seen(cut, output) == [kind, f"{kind}_output"]
+    assert seen({**cut, "call_id": None}, {**output, "call_id": None}) == [f"{kind}_output"]
+
+
 # --- Tools that cannot be run here ---
 
 

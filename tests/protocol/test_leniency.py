@@ -64,6 +64,7 @@ def test_null_is_unset_whatever_its_name() -> None:
         ({"top_logprobs": 2}, ["top_logprobs"]),
         ({"top_logprobs": 0}, []),
         ({"top_logprobs": 2, "include": ["message.output_text.logprobs"]}, []),
+        ({"include": ["reasoning.encrypted_content"]}, []),
     ],
 )
 def test_what_changes_nothing_is_named(parameters: Json, told: list[str]) -> None:
@@ -72,6 +73,11 @@ def test_what_changes_nothing_is_named(parameters: Json, told: list[str]) -> Non
 
 def test_verbosity_that_is_passed_on_is_not_named() -> None:
     assert read(text={"verbosity": "low"}).without_effect(verbosity=True) == []
+
+
+def test_reasoning_that_is_passed_on_is_not_named() -> None:
+    settings = {"effort": "low", "summary": "auto", "context": "all_turns", "mode": "pro", "novelty": 1}
+    assert read(reasoning=settings).without_effect(reasoning=True) == []
 
 
 def test_a_request_has_a_limit_of_tools() -> None:

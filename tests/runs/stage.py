@@ -25,6 +25,7 @@ from antiphon.runs.log import LiveLog
 from antiphon.runs.run import Run
 from antiphon.runs.running import Runs
 from antiphon.runs.settings import Settings
+from antiphon.sealing import Sealer
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.upstreams.scripted import Script, ScriptedUpstream
 
@@ -32,6 +33,8 @@ Json = dict[str, Any]
 
 #: No test waits longer for anything.
 PATIENCE_SECONDS = 10
+#: All processes of a database have the same keys.
+SEALER = Sealer([b"a key of tests, of 32 bytes or more"])
 
 
 class OneModel:
@@ -145,6 +148,7 @@ class Stage:
             NoAttachments(),
             self.clock,
             self.coordinator,
+            SEALER,
             Settings(**given),
         )
 

@@ -21,6 +21,7 @@ from antiphon.tools.scripted import ScriptedTool
 
 Json = dict[str, Any]
 
+CLOSED: Json = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
 CUT: dict[str, list[list[Delta]]] = {
     "nothing": [],
     "a text": [[TextDelta("Once upon")]],
@@ -80,7 +81,7 @@ async def test_it_is_asked_for_what_was_asked_for(tmp_path: Path) -> None:
     """Nothing that was not given becomes a parameter, and nothing that was given is forgotten."""
     given: Json = {
         "instructions": "Be brief. " * 100,
-        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}],
+        "tools": [{"type": "function", "name": "f", "parameters": CLOSED, "strict": True}],
         "tool_choice": {"type": "allowed_tools", "tools": [{"type": "function", "name": "f"}], "mode": "auto"},
         "text": {"format": {"type": "text"}, "verbosity": "low"},
         "reasoning": {"effort": "low"},

@@ -20,11 +20,14 @@ from antiphon.protocol.errors import ApiError
 from antiphon.runs import recovery
 from antiphon.runs.running import Runs
 from antiphon.runs.settings import Settings
+from antiphon.sealing import Sealer
 
 T = TypeVar("T")
 
 #: When time begins: 2026-01-01.
 EPOCH = 1_767_225_600.0
+#: All processes of a database have the same keys.
+SEALER = Sealer([b"a key of tests, of 32 bytes or more"])
 
 
 def draw_settings(random: Random) -> Settings:
@@ -93,7 +96,7 @@ class Node:
         clock = SimulatedClock(loop, ids, random.random() * 3 - 1.5)
         self.coordinator = LocalCoordinator(clock) if coordinator is None else coordinator(clock, process)
         self.runs: Runs = process.context.run(
-            lambda: Runs(link, model, tools, NoAttachments(), clock, self.coordinator, settings)  # type: ignore[arg-type]
+            lambda: Runs(link, model, tools, NoAttachments(), clock, self.coordinator, SEALER, settings)  # type: ignore[arg-type]
         )
 
     @property

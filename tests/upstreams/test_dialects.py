@@ -479,17 +479,21 @@ async def test_a_list_without_end() -> None:
 # --- What models take ---
 
 
+STRICT = {"strict_text": True, "strict_functions": True, "strict_inputs": True}
+TOLD = {"verbosity": True, "reasoning": True}
+
+
 def test_capabilities() -> None:
     clock = WaitlessClock()
     told = {"small*": responses.Options(images=False, files=False)}
     spoken = Responses("http://127.0.0.1:1/v1", clock, options=told)
-    assert spoken.capabilities("gpt-5.5") == Capabilities(images=True, files=True, verbosity=True)
-    assert spoken.capabilities("small-1") == Capabilities(images=False, files=False, verbosity=True)
+    assert spoken.capabilities("gpt-5.5") == Capabilities(images=True, files=True, **TOLD, **STRICT)
+    assert spoken.capabilities("small-1") == Capabilities(images=False, files=False, **TOLD, **STRICT)
 
     old = {"claude-3*": messages.Options(prefill=True, documents=True)}
     written = Messages("http://127.0.0.1:1/v1", clock, options=old)
-    assert written.capabilities("claude-opus-4-8") == Capabilities()
-    assert written.capabilities("claude-3-7-sonnet") == Capabilities(files=True, prefill=True)
+    assert written.capabilities("claude-opus-4-8") == Capabilities(strict_text=True)
+    assert written.capabilities("claude-3-7-sonnet") == Capabilities(files=True, prefill=True, strict_text=True)
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from antiphon.stores.sqlite import SqliteStore
 from antiphon.web import messages, transport
 from antiphon.web.app import Route
 
-OPEN = {"/health", "/ready"}
+OPEN = {"/health", "/ready", "/openapi.json"}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE")
 
 

@@ -33,6 +33,8 @@ CUSTOM = CallKind("custom_tool_call", "ctc_", "response.custom_tool_call_input",
 _SEARCHED = {"execution": b'"client"', "arguments": b"{}"}
 SEARCH = CallKind("tool_search_call", "tsc_", None, "arguments", _SEARCHED)
 _KINDS = {kind.item_type: kind for kind in (FUNCTION, CUSTOM, SEARCH)}
+#: Calls that only an upstream with tools of its own makes, and that the client answers (reference 7).
+ASKED = frozenset({"apply_patch_call", "computer_call", "local_shell_call", "mcp_approval_request", "shell_call"})
 
 
 class Callee(NamedTuple):

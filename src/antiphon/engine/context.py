@@ -168,6 +168,12 @@ async def _read_part(part: Part, path: str, capabilities: Capabilities, attachme
     return Part(type="input_text", text=f'<file name="{name}">\n{text}\n</file>')
 
 
+def instruction(text: str) -> ContextItem:
+    """What this server has to tell the model itself."""
+    parts = [{"type": "input_text", "text": text}]
+    return ContextItem(Item(role="developer", content=msgspec.Raw(encode(parts))), b"")
+
+
 def asked_to_go_on(said: str) -> list[ContextItem]:
     """For a model that cannot be handed its own half reply: it reads what it said, and is asked for the rest."""
     reply = Item(role="assistant", content=msgspec.Raw(encode([{"type": "output_text", "text": said}])))

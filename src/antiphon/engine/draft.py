@@ -6,7 +6,7 @@ section 8.2.
 Must not know where deltas come from, who reads the events, or whether anybody does.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +28,7 @@ from antiphon.engine.fold import Fold, FoldedItem, FoldedPart
 from antiphon.engine.holding import Holding
 from antiphon.engine.ledger import Ledger
 from antiphon.engine.ports import Clock, StoredItem, ToolCall
+from antiphon.engine.thoughts import Thoughts, unsealed
 from antiphon.protocol.events import (
     TERMINAL_EVENTS,
     DeltaTemplate,
@@ -68,6 +69,11 @@ SUMMARY = Kind(
     "reasoning", "rs_", {}, "summary_text", "response.reasoning_summary_text", "text",
     part_event="response.reasoning_summary_part", place="summary_index",
 )  # fmt: skip
+_KINDS = {kind.part_type: kind for kind in (TEXT, REFUSAL, REASONING, SUMMARY)}
+#: Items that text grows in.
+_GROWING = ("message", "reasoning")
+#: Items that come from an upstream's own tools, and whose status knows no ``incomplete``.
+_NEVER_INCOMPLETE = ("image_generation_call", "web_search_call")
 
 
 class _OpenPart(NamedTuple):
@@ -82,6 +88,7 @@ class Draft:
     """One response in the making.
 
     ``may_call`` may be told later, but before the model says anything.  ``holding``: what is told whole only.
+    ``thoughts``: how reasoning is sealed; without it stays what an upstream gave.
     """
 
     def __init__(
@@ -91,16 +98,20 @@ class Draft:
         may_call: MayCall = MayCall(),  # noqa: B008 - frozen
         *,
         holding: Holding | None = None,
+        thoughts: Thoughts | None = None,
     ) -> None:
         self.shell = shell
         self.opened = False
         self._clock = clock
         self._holding = holding
+        self._thoughts = thoughts
         self._ledger = Ledger()
         self._emit = self._ledger.emit
         self._part: _OpenPart | None = None
         #: The message or reasoning item that is open without a part that grows.
         self._item: FoldedItem | None = None
+        #: The id of the item that a log left open.
+        self._reopened: str | None = None
         #: Items that the upstream has begun, by its keys.
         self._begun: dict[int, FoldedItem] = {}
         self._calls = Calls(self._ledger, clock, may_call, lambda: self._close_part("completed"))
@@ -146,20 +157,33 @@ class Draft:
     def reopen(self) -> None:
         """What the replayed events left open can be closed or grown."""
         for index, item in enumerate(self.fold.items):
-            if item.body is None and not self._calls.reopen(index, item) and item.parts:
-                part = item.parts[-1]
-                kind = next(kind for kind in (TEXT, REFUSAL, REASONING) if kind.part_type == part.kind)
-                self._part = self._slot_at(kind, item, part, index)
+            if item.body is not None or self._calls.reopen(index, item) or item.type not in _GROWING:
+                continue
+            self._reopened = item.id
+            part = next((part for part in (*item.summary, *item.parts) if not part.done), None)
+            if part is None:
+                self._item = item
+            else:
+                self._part = self._slot_at(_KINDS[part.kind], item, part, index)
 
-    def settle(self, *, turn_over: bool) -> list[Event]:
-        """After ``reopen``: closes as seen what nobody can go on with, which is reasoning and calls.
+    def settle(self, *, turn_over: bool, hosted: Collection[str] = ()) -> list[Event]:
+        """After ``reopen``: closes as seen what nobody can go on with: reasoning, calls, and the upstream's own items.
 
-        ``turn_over``: the model had made its calls, so that nothing of what it said is gone on with.
+        ``turn_over``: the model had made its calls, so that nothing of what it said is gone on with.  ``hosted``: the
+        ids of calls that this server makes, which are gone on with.
         """
-        if self._part is not None and (turn_over or self._part.kind is REASONING):
+        open_item = self._item if self._part is None else self._part.item
+        if open_item is not None and (turn_over or not self._can_grow(open_item)):
             self._close_part("completed")  # another item follows, so it is not an incomplete one (reference 6)
         self._calls.give_up()
+        for item in self.fold.items:
+            if item.body is None and item.type not in _GROWING and item.id not in hosted:
+                self._done(item, "failed")  # the response may be completed, and then nothing in it is incomplete
         return self._ledger.take()
+
+    def _can_grow(self, item: FoldedItem) -> bool:
+        """A message whose text was cut, or that has none yet."""
+        return item.type == "message" and (self._part is not None or not item.parts)
 
     @property
     def cut(self) -> str:
@@ -210,8 +234,10 @@ class Draft:
         self._close_part("incomplete" if cut else "completed")
         self._calls.end_turn(last if cut else None)
         for item in self._begun.values():
-            if item.body is None:
-                self._ledger.done(item, "incomplete" if cut else "completed")
+            if item.body is None and cut:
+                self._cut_off(item)
+            elif item.body is None:
+                self._done(item, "completed")
         self._begun.clear()
         return self._ledger.take()
 
@@ -250,7 +276,7 @@ class Draft:
         self._calls.give_up()
         for item in self.fold.items:
             if item.body is None:
-                self._ledger.done(item, "incomplete")
+                self._cut_off(item)
         return self._ledger.take()
 
     def end(self, outcome: Outcome) -> tuple[Event, bytes]:
@@ -299,6 +325,16 @@ class Draft:
             self._close_text(self._part)
             self._item, self._part = self._part.item, None
 
+    def _done(self, item: FoldedItem, status: str) -> None:
+        """The item is finished; its reasoning is sealed with that, and not before (reference 8.2)."""
+        if self._thoughts is not None and item.type == "reasoning":
+            item.fixed = self._thoughts.sealed(item)
+        self._ledger.done(item, status)
+
+    def _cut_off(self, item: FoldedItem) -> None:
+        """The item is finished in the middle; some kinds are never incomplete (reference 6)."""
+        self._done(item, "failed" if item.type in _NEVER_INCOMPLETE else "incomplete")
+
     # --- Items that the upstream knows ---
 
     def _grow_item(self, delta: ItemDelta) -> None:
@@ -312,16 +348,26 @@ class Draft:
         if self._item is item:
             self._item = None
         item.fixed = {**item.fixed, **delta.members}
-        self._ledger.done(item, delta.status)
+        self._done(item, delta.status)
 
     def _begin_item(self, delta: ItemDelta) -> FoldedItem:
+        cut = self._taken_up
+        if cut is not None and delta.type == cut.type:
+            return cut
         self._close_part("completed")
         self._calls.close_whole()
-        item = self._ledger.open_item(
-            delta.type, self._clock.new_id(ID_PREFIXES.get(delta.type, "item_")), delta.members
-        )
-        if delta.type in ("message", "reasoning"):
+        item_id = self._clock.new_id(ID_PREFIXES.get(delta.type, "item_"))
+        item = self._ledger.open_item(delta.type, item_id, unsealed(delta.members))
+        if delta.type in _GROWING:
             self._item = item
+        return item
+
+    @property
+    def _taken_up(self) -> FoldedItem | None:
+        """The item that is open although no upstream has begun it in this process: its text is gone on with."""
+        item = self._item if self._part is None else self._part.item
+        if item is None or item.id != self._reopened or item in self._begun.values():
+            return None
         return item
 
     def _tell_of_item(self, delta: ItemEvent) -> None:
@@ -368,16 +414,17 @@ class Draft:
         members = {slot.kind.member: encode(slot.part.text)}
         if slot.kind.logprobs:
             members["logprobs"] = slot.part.logprobs_json()
+        slot.part.done = True
         self._emit(placed(f"{slot.kind.event}.done", self._ledger.number, slot.place, **members))
         self._emit(placed(f"{slot.kind.part_event}.done", self._ledger.number, slot.place, part=slot.part.json()))
 
     def _close_part(self, status: str) -> None:
         if self._part is not None:
             self._close_text(self._part)
-            self._ledger.done(self._part.item, status)
+            self._done(self._part.item, status)
             self._part = None
         if self._item is not None:
-            self._ledger.done(self._item, status)
+            self._done(self._item, status)
             self._item = None
 
     # --- Items and numbers ---

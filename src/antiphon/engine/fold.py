@@ -16,13 +16,14 @@ encode = msgspec.json.encode
 class FoldedPart:
     """A growing part: text, refusal, raw reasoning or a summary of it."""
 
-    __slots__ = ("annotations", "kind", "logprobs", "pieces")
+    __slots__ = ("annotations", "done", "kind", "logprobs", "pieces")
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.pieces: list[str] = []
         self.logprobs: list[bytes] = []
         self.annotations: list[bytes] = []
+        self.done = False
 
     @property
     def text(self) -> str:
@@ -117,6 +118,9 @@ class Fold:
     def _part_added(self, event: Mapping[str, Any]) -> None:
         self.items[event["output_index"]].parts.append(FoldedPart(event["part"]["type"]))
 
+    def _part_done(self, event: Mapping[str, Any]) -> None:
+        self.items[event["output_index"]].parts[event["content_index"]].done = True
+
     def _part_grew(self, event: Mapping[str, Any]) -> None:
         part = self.items[event["output_index"]].parts[event["content_index"]]
         part.pieces.append(event["delta"])
@@ -129,6 +133,9 @@ class Fold:
 
     def _summary_added(self, event: Mapping[str, Any]) -> None:
         self.items[event["output_index"]].summary.append(FoldedPart(event["part"]["type"]))
+
+    def _summary_done(self, event: Mapping[str, Any]) -> None:
+        self.items[event["output_index"]].summary[event["summary_index"]].done = True
 
     def _summary_grew(self, event: Mapping[str, Any]) -> None:
         self.items[event["output_index"]].summary[event["summary_index"]].pieces.append(event["delta"])
@@ -158,9 +165,11 @@ _HANDLERS: dict[str, Callable[[Fold, Mapping[str, Any]], None]] = {
     "response.output_item.added": Fold._item_added,
     "response.output_item.done": Fold._item_done,
     "response.content_part.added": Fold._part_added,
+    "response.content_part.done": Fold._part_done,
     "response.output_text.delta": Fold._part_grew,
     "response.output_text.annotation.added": Fold._annotated,
     "response.reasoning_summary_part.added": Fold._summary_added,
+    "response.reasoning_summary_part.done": Fold._summary_done,
     "response.reasoning_summary_text.delta": Fold._summary_grew,
     "response.refusal.delta": Fold._part_grew,
     "response.reasoning_text.delta": Fold._part_grew,

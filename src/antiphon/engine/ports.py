@@ -100,8 +100,14 @@ class Capabilities(msgspec.Struct, frozen=True):
     files: bool = False
     #: It is told ``text.verbosity``.
     verbosity: bool = False
+    #: It is told all of ``reasoning`` and not the effort alone, so that it sums its reasoning up when asked to.
+    reasoning: bool = False
     #: It goes on with a reply that was cut (``ModelRequest.prefix``); asked to go on otherwise.
     prefill: bool = False
+    #: Its side enforces the schema of a strict ``text.format``, of strict functions, and the grammars of custom tools.
+    strict_text: bool = False
+    strict_functions: bool = False
+    strict_inputs: bool = False
 
 
 class Upstream(Protocol):
@@ -533,6 +539,16 @@ class Coordinator(Protocol):
 
 
 # --- The world -------------------------------------------------------------------------------------------------
+
+
+class Seal(Protocol):
+    """Makes content that only this server can read, bound to one project and purpose (design decision 15)."""
+
+    def seal(self, data: bytes, *, project: str, purpose: str) -> str:
+        """Raises ``ValueError`` for more than can be opened again."""
+
+    def open(self, text: str, *, project: str, purpose: str) -> bytes | None:
+        """None for what another provider has made.  Raises ``ValueError`` for what was tampered with."""
 
 
 class Attachments(Protocol):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from antiphon.engine.ports import ContextItem
+from antiphon.engine.thoughts import Thoughts
 from antiphon.engine.toolbox import Toolbox
 from antiphon.protocol.items import Item, decode_object
 from antiphon.protocol.tools import leaves, read_listed
@@ -15,8 +16,12 @@ from antiphon.protocol.tools import leaves, read_listed
 _CALLS = ("function_call", "custom_tool_call")
 
 
-def recall(items: Sequence[ContextItem], box: Toolbox) -> list[ContextItem]:
-    """The items with calls in terms of ``box``; a renamed call keeps the bytes that it was stored as."""
+def recall(items: Sequence[ContextItem], box: Toolbox, thoughts: Thoughts | None = None) -> list[ContextItem]:
+    """The items with calls in terms of ``box``; a renamed call keeps the bytes that it was stored as.
+
+    ``thoughts`` opens reasoning that is still sealed.
+    """
+    items = _without_cut(items if thoughts is None else thoughts.opened_at_once(items))
     by_item = {tool.item_type: tool for tool in box.registry.values()}
     searches = _searches(items)
     recalled: list[ContextItem] = []
@@ -34,6 +39,16 @@ def recall(items: Sequence[ContextItem], box: Toolbox) -> list[ContextItem]:
         else:
             recalled.append(item)
     return recalled
+
+
+def _without_cut(items: Sequence[ContextItem]) -> list[ContextItem]:
+    """Without calls that an upstream made by itself and that were cut off: they have led to nothing."""
+    answered = {item.view.call_id for item in items if item.view.kind.endswith("_output")}
+    return [item for item in items if not _is_cut(item.view) or item.view.call_id in answered - {None}]
+
+
+def _is_cut(view: Item) -> bool:
+    return view.status == "incomplete" and view.kind.endswith("_call") and view.kind not in _CALLS
 
 
 def exchange(call_id: str, name: str, arguments: str, text: str) -> list[ContextItem]:

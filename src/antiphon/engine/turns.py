@@ -5,13 +5,15 @@ stored as.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from msgspec import Raw
 
 from antiphon.engine import context
-from antiphon.engine.calls import CUSTOM, FUNCTION, SEARCH, format_object
+from antiphon.engine.calls import ASKED, CUSTOM, FUNCTION, SEARCH, format_object
+from antiphon.engine.contracts import Contracts
+from antiphon.engine.deltas import Delta
 from antiphon.engine.draft import Draft
 from antiphon.engine.fold import FoldedItem
 from antiphon.engine.offers import Hosted
@@ -31,6 +33,8 @@ from antiphon.engine.ports import (
     UpstreamError,
 )
 from antiphon.engine.recalling import exchange, found, recall
+from antiphon.engine.strictness import Accept, Fail, Native, Strictness
+from antiphon.engine.thoughts import Thoughts
 from antiphon.engine.toolbox import Toolbox
 from antiphon.protocol.events import Event
 from antiphon.protocol.items import decode_item
@@ -60,6 +64,40 @@ class Plan(msgspec.Struct):
     items: list[ContextItem]
     toolbox: Toolbox
     limits: Limits
+    #: What the request's ``strict`` promises, and how much of it the upstream sees to.
+    contracts: Contracts = Contracts()
+    native: Native = Native()
+    #: What opens the reasoning that this response has made; None: nothing seals it.
+    thoughts: Thoughts | None = None
+
+
+class _Broken(Exception):  # it ends the loop with an outcome
+    """The model's reply breaks what was promised, for good."""
+
+    def __init__(self, error: ResponseError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class _Kept:
+    """A feed behind a keeper."""
+
+    def __init__(self, feed: Feed, keeper: Strictness) -> None:
+        self._feed = feed
+        self._keeper = keeper
+        self.break_off: Callable[[], object] = _nothing
+
+    def __call__(self, deltas: Sequence[Delta]) -> None:
+        if self._keeper.failed is not None:
+            return
+        told = self._keeper.admit(deltas)
+        if told or not deltas:
+            self._feed(told)
+        if self._keeper.failed is not None:
+            self.break_off()
+
+    def on_pressure(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        self._feed.on_pressure(pause, resume)
 
 
 class Turns:
@@ -81,7 +119,8 @@ class Turns:
     async def resume(self, noted: Sequence[Noted]) -> None:
         """Takes the run up where its log ends; ``noted`` are its hosted calls (docs/log.md, "Taking over")."""
         done = {item.id for item in self._draft.fold.items if item.body is not None}
-        self._publish(self._draft.settle(turn_over=any(one.call.item_id not in done for one in noted)))
+        hosted = {one.call.item_id for one in noted}
+        self._publish(self._draft.settle(turn_over=not hosted <= done, hosted=hosted))
         if self._draft.fold.items:
             self._usage = self._estimate(0)  # what the model's side told is not in the log
         calls = {one.call.item_id: one for one in noted}
@@ -94,7 +133,7 @@ class Turns:
                 told.append(ContextItem(decode_item(item.body), item.body))
         searched = self._load_again(told)
         self._hosted_calls = len(noted) + searched
-        self._items += recall(told, self._plan.toolbox)
+        self._items += recall(told, self._plan.toolbox, self._plan.thoughts)
         if not self._draft.cut and not calls and told and told[-1].view.kind == "message":
             self._items += context.asked_for_more()
         for one in calls.values():
@@ -125,12 +164,18 @@ class Turns:
 
     async def run(self) -> Outcome:
         """Runs to the end.  Raises ``UpstreamError`` when the model's side fails."""
+        try:
+            return await self._run()
+        except _Broken as broken:
+            return Outcome("failed", error=broken.error, usage=self._usage)
+
+    async def _run(self) -> Outcome:
         if self._waits_for_client(0):
             return self._completed()  # the log was cut behind the calls that the client is to answer
         for _ in range(self._plan.limits.model_calls_max):
             # An item that is open was cut, and this model call goes on with it.
             seen = sum(item.body is not None for item in self._draft.fold.items)
-            stop = await self._model_turn()
+            stop = await (self._strict_turn(seen) if self._plan.contracts.any else self._model_turn())
             self._count(stop, seen)
             cut = stop.reason in _INCOMPLETE
             self._publish(self._draft.end_turn(cut=cut))
@@ -148,7 +193,37 @@ class Turns:
     def _completed(self) -> Outcome:
         return Outcome("completed", int(self._clock.now()), usage=self._usage)
 
-    async def _model_turn(self) -> Stop:
+    async def _strict_turn(self, seen: int) -> Stop:
+        """A model turn that keeps what ``strict`` promises: asked again while it breaks that (design decision 14)."""
+        keeper = Strictness(self._plan.contracts, self._plan.native)
+        items = self._items
+        while True:
+            stop = await self._checked_call(keeper)
+            verdict = await keeper.done(stop.reason)
+            if isinstance(verdict, Fail):
+                self._count(stop, seen)
+                raise _Broken(verdict.error)
+            if isinstance(verdict, Accept):
+                self._items = items  # the attempts that failed are nobody's history
+                if verdict.deltas:
+                    self._feed(verdict.deltas)
+                return stop
+            self._count(stop, seen)
+            self._items = [*items, *verdict.messages]
+
+    async def _checked_call(self, keeper: Strictness) -> Stop:
+        """One model call through the keeper, who may break it off."""
+        kept = _Kept(self._feed, keeper)
+        calling = asyncio.ensure_future(self._model_turn(kept))
+        kept.break_off = calling.cancel
+        try:
+            return await calling
+        except asyncio.CancelledError:
+            if keeper.failed is None:
+                raise
+            return Stop("stop")
+
+    async def _model_turn(self, feed: Feed | None = None) -> Stop:
         """One model call; with ``truncation: auto`` again without the oldest turns while the window is full.
 
         Each time twice as many go, so that a long conversation costs few calls.
@@ -157,7 +232,7 @@ class Turns:
         dropped = 1
         while True:
             try:
-                return await self._plan.route.upstream.run(self._asked(), self._feed)
+                return await self._plan.route.upstream.run(self._asked(), feed or self._feed)
             except UpstreamError as error:
                 full = error.code == "context_length_exceeded" and self._draft.quiet(before)
                 if not full or self._plan.request.truncation != "auto":
@@ -195,11 +270,14 @@ class Turns:
 
     def _remember(self, seen: int) -> None:
         bodies = [item.body for item in self._draft.fold.items[seen:] if item.body is not None]
-        self._items += recall([ContextItem(decode_item(body), body) for body in bodies], self._plan.toolbox)
+        made = [ContextItem(decode_item(body), body) for body in bodies]
+        self._items += recall(made, self._plan.toolbox, self._plan.thoughts)
 
     def _waits_for_client(self, seen: int) -> bool:
         """A turn may mix hosted and client calls: the hosted ones are run, then the client is asked."""
-        return any(_is_for_client(item) for item in self._draft.fold.items[seen:])
+        items = self._draft.fold.items[seen:]
+        answered = {item.fixed.get("call_id") for item in items if item.type.endswith("_output")}
+        return any(_is_for_client(item) and item.fixed.get("call_id") not in answered for item in items)
 
     async def _run_hosted(self, calls: list[ToolCall]) -> None:
         for call in calls:
@@ -265,11 +343,11 @@ class Turns:
 
 
 def _is_for_client(item: FoldedItem) -> bool:
-    """A call that the client answers (reference 7); a tool search may be this server's own."""
+    """A call that the client answers (reference 7), unless its output is there; a search may be this server's own."""
     return item.type in _CLIENT_CALLS or (item.type == SEARCH.item_type and item.fixed.get("execution") == _CLIENT)
 
 
-_CLIENT_CALLS, _CLIENT = (FUNCTION.item_type, CUSTOM.item_type), b'"client"'
+_CLIENT_CALLS, _CLIENT = ASKED | {FUNCTION.item_type, CUSTOM.item_type}, b'"client"'
 
 
 def _nothing() -> None:

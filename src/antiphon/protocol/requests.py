@@ -135,20 +135,21 @@ class CreateResponse(msgspec.Struct, kw_only=True):
     def wants_logprobs(self) -> bool:
         return "message.output_text.logprobs" in (self.include or ())
 
-    def without_effect(self, *, verbosity: bool = False) -> list[str]:
+    @property
+    def wants_encrypted_reasoning(self) -> bool:
+        return "reasoning.encrypted_content" in (self.include or ())
+
+    def without_effect(self, *, verbosity: bool = False, reasoning: bool = False) -> list[str]:
         """Parameters that are taken and echoed but change nothing here, to be named in the reply's warnings.
 
-        ``verbosity``: the model's side is told ``text.verbosity``.
+        ``verbosity``: the model's side is told ``text.verbosity``; ``reasoning``: all of ``reasoning``.
         """
         told = ["prompt_cache_retention"] if self.prompt_cache_retention is not None else []
-        told += self._reasoning_without_effect()
+        told += [] if reasoning else self._reasoning_without_effect()
         if not verbosity and self.text is not None and self.text.verbosity not in (None, "medium"):
             told.append("text.verbosity")
         if self.top_logprobs and not self.wants_logprobs:
             told.append("top_logprobs")
-        for index, value in enumerate(self.include or ()):
-            if value == "reasoning.encrypted_content":
-                told.append(f"include[{index}]")
         return told
 
     def _reasoning_without_effect(self) -> list[str]:

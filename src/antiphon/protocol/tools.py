@@ -233,13 +233,15 @@ def echo(tool: Tool) -> bytes:
 
 
 def _without_secrets(members: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-    return {name: _NULL if name in SECRETS else value for name, value in members.items()}
+    """``headers`` may be null in a Response; ``authorization`` may only be left out (reference 7)."""
+    kept = {name: value for name, value in members.items() if name != "authorization"}
+    return {name: _NULL if name in SECRETS else value for name, value in kept.items()}
 
 
 def without_secrets(raw: msgspec.Raw) -> msgspec.Raw:
     """A list of declarations as it may be stored; the very bytes where there are no secrets in it."""
     tools = [decode_object(tool) for tool in _raws.decode(raw)]
-    if not any(name in tool and tool[name] != _NULL for tool in tools for name in SECRETS):
+    if not any(name in tool for tool in tools for name in SECRETS):
         return raw
     return msgspec.Raw(msgspec.json.encode([_without_secrets(tool) for tool in tools]))
 

@@ -73,13 +73,13 @@ class Execution:
 
     def _opener(self, run: Run) -> asyncio.TimerHandle:
         """The first events leave when the upstream accepts, or after a while anyway; at once in the background."""
-        if run.request.background and not self._is_hopeless(run):
+        if run.request.background and not self.is_hopeless(run):
             run.publish(run.draft.open())
         wait, streamed = self._settings.first_event_seconds, run.request.stream
         loop = asyncio.get_running_loop()
         return loop.call_later(wait, lambda: run.publish(run.draft.open()) if streamed else None)
 
-    def _is_hopeless(self, run: Run) -> bool:
+    def is_hopeless(self, run: Run) -> bool:
         """It was taken over too often without progress, and is to end without any (docs/log.md, I10)."""
         return run.taken is not None and run.taken.attempt > self._settings.takeovers_max
 
@@ -120,10 +120,10 @@ class Execution:
     async def _plan_again(self, run: Run) -> Plan:
         taken = run.taken
         assert taken is not None, "only a run that was taken over has no plan"
-        if self._is_hopeless(run):
+        if self.is_hopeless(run):
             message = f"The run was taken over {self._settings.takeovers_max} times and did not get on."
             raise ApiError(500, message, type="server_error", code="server_error")
-        plan = await self._planner.plan_again(run.request, taken.earlier, taken.input)
+        plan = await self._planner.plan_again(run.name.project, run.request, taken.earlier, taken.input)
         run.draft.may_call = may_call(plan)
         return plan
 

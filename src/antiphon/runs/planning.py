@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from antiphon.engine import context, intake, toolbox
 from antiphon.engine.calls import MayCall
+from antiphon.engine.contracts import Compiler
 from antiphon.engine.intake import Taken
-from antiphon.engine.ports import Attachments, Clock, Context, Models, Store, Tool
+from antiphon.engine.ports import Attachments, Clock, Context, Models, Seal, Store, Tool
 from antiphon.engine.recalling import recall
+from antiphon.engine.strictness import instructions, native_to
+from antiphon.engine.thoughts import Thoughts
 from antiphon.engine.turns import Plan
 from antiphon.protocol.errors import missing
 from antiphon.protocol.items import decode_item
@@ -27,6 +30,7 @@ class Planner:
         tools: Mapping[str, Tool],
         attachments: Attachments,
         clock: Clock,
+        seal: Seal,
         settings: Settings,
     ) -> None:
         self._store = store
@@ -34,7 +38,9 @@ class Planner:
         self._tools = tools
         self._attachments = attachments
         self._clock = clock
+        self._seal = seal
         self._settings = settings
+        self._compiler = Compiler()
 
     async def before(self, project: str, request: CreateResponse) -> Context:
         """What the request continues, pinned until it is released; a conversation's items are not pinned."""
@@ -52,7 +58,9 @@ class Planner:
         """The request's input as items."""
         return await intake.take(request.input, project, self._store, self._clock)
 
-    async def plan(self, request: CreateResponse, earlier: Sequence[bytes], taken: Sequence[Taken]) -> Plan:
+    async def plan(
+        self, project: str, request: CreateResponse, earlier: Sequence[bytes], taken: Sequence[Taken]
+    ) -> Plan:
         """``earlier``: the bodies of the items before the request."""
         route = await self._models.route(require_model(request, self._settings.default_model))
         before = context.without_cut_calls(context.view(earlier))
@@ -66,27 +74,37 @@ class Planner:
         takes = route.upstream.capabilities(route.model)
         at_most = self._settings.limits.attachments_max
         items = await context.readable(items, len(before), takes, self._attachments, at_most)
-        items = recall(items, box)
-        return Plan(request, route, items, box, self._settings.limits)
+        thoughts = Thoughts.of(request, self._seal, project)
+        items = recall(await thoughts.opened(items, len(before)), box)
+        declared = [offer.declaration for offer in box.offers.values() if offer.hosted is None]
+        contracts = await self._compiler.contracts(request, declared)
+        native = native_to(takes)
+        told = instructions(contracts, native)
+        if told is not None:
+            items = [context.instruction(told), *items]
+        return Plan(request, route, items, box, self._settings.limits, contracts, native, thoughts)
 
     async def plan_alone(self, project: str, request: CreateResponse) -> Plan:
         """The plan of a request that is not going to be run."""
         before = await self.before(project, request)
         try:
-            return await self.plan(request, before.bodies, await self.take(project, request))
+            return await self.plan(project, request, before.bodies, await self.take(project, request))
         finally:
             self.release(before)
 
-    async def plan_again(self, request: CreateResponse, earlier: Sequence[bytes], input: Sequence[bytes]) -> Plan:
+    async def plan_again(
+        self, project: str, request: CreateResponse, earlier: Sequence[bytes], input: Sequence[bytes]
+    ) -> Plan:
         """The plan of a run that was begun before, whose input is stored."""
-        return await self.plan(request, earlier, [Taken(decode_item(body), body) for body in input])
+        return await self.plan(project, request, earlier, [Taken(decode_item(body), body) for body in input])
 
     def warnings(self, plan: Plan, taken: Sequence[Taken]) -> list[str]:
         """What of the request is not honoured, as paths."""
         request, route = plan.request, plan.route
-        verbosity = route.upstream.capabilities(route.model).verbosity
+        takes = route.upstream.capabilities(route.model)
+        unheeded = request.without_effect(verbosity=takes.verbosity, reasoning=takes.reasoning)
         unseen = toolbox.unseen(taken, self._tools)
-        return [*request.unknown, *request.without_effect(verbosity=verbosity), *plan.toolbox.left_out, *unseen]
+        return [*request.unknown, *unheeded, *plan.toolbox.left_out, *unseen]
 
 
 def may_call(plan: Plan) -> MayCall:

@@ -21,6 +21,7 @@ from antiphon.engine.ports import (
     Models,
     Parent,
     RunName,
+    Seal,
     Store,
     Stored,
     Tool,
@@ -60,18 +61,19 @@ class Runs:
         attachments: Attachments,
         clock: Clock,
         coordinator: Coordinator,
+        seal: Seal,
         settings: Settings,
     ) -> None:
         self._store = store
         self._clock = clock
         self._coordinator = coordinator
         self._settings = settings
-        self._planner = Planner(store, models, tools, attachments, clock, settings)
+        self._planner = Planner(store, models, tools, attachments, clock, seal, settings)
         retry = (settings.store_retry_seconds, settings.store_retry_longest_seconds)
         self._flusher = Flusher(store, settings.flush_seconds, *retry)
         self._leases = Leases(store)
         self._execution = Execution(store, self._planner, clock, self._flusher, self._leases, settings)
-        self._takeovers = Takeovers(store, clock, self._flusher, settings)
+        self._takeovers = Takeovers(store, clock, self._flusher, seal, settings)
         self._background: dict[RunName, Run] = {}
         self._alive: set[Run] = set()
         self._taking: set[asyncio.Task[None]] = set()
@@ -97,7 +99,7 @@ class Runs:
         before = await self._planner.before(project, request) if hold is None else await self._leases.enter(hold)
         try:
             taken = await self._planner.take(project, request)
-            plan = await self._planner.plan(request, before.bodies, taken)
+            plan = await self._planner.plan(project, request, before.bodies, taken)
             run = self._new(name, plan, taken, before.parent)
             run.lease = hold
             if self._closed:
@@ -134,7 +136,8 @@ class Runs:
         log: LiveLog | DurableLog = LiveLog()
         if request.background:
             log = DurableLog(name, FIRST_FENCE, self._flusher.wake, limit=self._settings.run_buffer_bytes)
-        draft = Draft(echo, self._clock, may_call(plan), holding=Holding.of(request) if request.background else None)
+        holding = Holding.of(request) if request.background else None
+        draft = Draft(echo, self._clock, may_call(plan), holding=holding, thoughts=plan.thoughts)
         run = Run(name, request, draft, log, plan)
         run.parent, run.input = parent, taken
         run.warnings = self._planner.warnings(plan, taken)
@@ -279,5 +282,6 @@ class Runs:
             run.stop()
         await asyncio.gather(*(run.task for run in runs if run.task is not None), return_exceptions=True)
         await self._flusher.close()
-        logs = [run.log for run in runs if isinstance(run.log, DurableLog)]
+        await self._leases.close()
+        logs = [run.log for run in runs if isinstance(run.log, DurableLog) and not self._execution.is_hopeless(run)]
         await self._takeovers.hand_back([(log.name, log.fence) for log in logs if not log.whole and not log.disowned])

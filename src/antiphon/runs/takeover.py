@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from antiphon.engine.draft import Draft
 from antiphon.engine.holding import Holding
-from antiphon.engine.ports import Batch, Claim, Clock, Record, RunName, Store
+from antiphon.engine.ports import Batch, Claim, Clock, Record, RunName, Seal, Store
+from antiphon.engine.thoughts import Thoughts
 from antiphon.protocol.events import Event, lifecycle
 from antiphon.protocol.requests import reread
 from antiphon.protocol.responses import Outcome, ResponseError, Shell
@@ -33,10 +34,11 @@ _UNREADABLE = "The server was restarted while it was working on this response, a
 class Takeovers:
     """Claims runs for this process."""
 
-    def __init__(self, store: Store, clock: Clock, flusher: Flusher, settings: Settings) -> None:
+    def __init__(self, store: Store, clock: Clock, flusher: Flusher, seal: Seal, settings: Settings) -> None:
         self._store = store
         self._clock = clock
         self._flusher = flusher
+        self._seal = seal
         self._settings = settings
         self._closing = False
 
@@ -52,7 +54,7 @@ class Takeovers:
             return await self._rebuilt(name, claim)
         except Exception:
             if self._closing:
-                await self.hand_back([(name, claim.fence)])
+                await self.hand_back([(name, claim.fence)] if claim.attempt <= self._settings.takeovers_max else [])
                 return None
             logger.exception("response %s was cut and cannot be read; it ends without output", name.response)
         await self._patiently(lambda: self._end_unread(name, claim), for_ever=True)
@@ -66,7 +68,8 @@ class Takeovers:
             return None  # deleted meanwhile
         stored = begun.stored
         request = reread(stored.request, stored.shell.large)
-        draft = Draft(stored.shell, self._clock, holding=Holding.of(request))
+        thoughts = Thoughts.of(request, self._seal, name.project)
+        draft = Draft(stored.shell, self._clock, holding=Holding.of(request), thoughts=thoughts)
         while events := await self._patiently(lambda: self._store.events(*name, draft.last)):
             draft.replay(events)
         draft.reopen()

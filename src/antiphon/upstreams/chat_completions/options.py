@@ -25,6 +25,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "list of models says that it is vLLM or llama.cpp."
         ),
     ] = None
+    strict: Annotated[
+        bool | None,
+        Meta(
+            description="Its side enforces the schemas of `strict` text and functions, so that they stream; unset: "
+            "text where the list of models says that it is vLLM or llama.cpp, both with `openai_parameters`."
+        ),
+    ] = None
     replay_reasoning: Annotated[bool, Meta(description="Earlier reasoning is sent back as `reasoning_content`.")] = (
         False
     )
@@ -34,6 +41,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens_field: Annotated[str, Meta(description="How the upstream calls the limit of output tokens.")] = (
         "max_tokens"
     )
+    efforts: Annotated[
+        list[str] | None,
+        Meta(
+            description="Efforts of reasoning that the model knows; the next lower one stands for any other.  Unset: "
+            "`none`, `low`, `medium` and `high`, or with `openai_parameters` all."
+        ),
+    ] = None
     openai_parameters: Annotated[
         bool,
         Meta(

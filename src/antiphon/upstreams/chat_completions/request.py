@@ -14,10 +14,14 @@ from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.tools import Tool
 from antiphon.upstreams.chat_completions.options import Options
 from antiphon.upstreams.custom_tools import arguments_of, description_of, parameters_of
+from antiphon.upstreams.efforts import clamped
 
 encode = msgspec.json.encode
 
 Message = dict[str, Any]
+
+#: What servers with a parameter for it know.
+EFFORTS = ("none", "low", "medium", "high")
 
 
 def form_of(asked: ModelRequest, options: Options, *, stream: bool, thinking: bool = True) -> dict[str, Any]:
@@ -48,9 +52,15 @@ def _sampling(request: CreateResponse, options: Options) -> dict[str, Any]:
         "frequency_penalty": request.frequency_penalty,
         "logprobs": True if request.wants_logprobs else None,
         "top_logprobs": request.top_logprobs if request.wants_logprobs else None,
-        "reasoning_effort": request.reasoning.effort if request.reasoning else None,
+        "reasoning_effort": _effort(request, options),
         "user": request.user,
     }
+
+
+def _effort(request: CreateResponse, options: Options) -> str | None:
+    """OpenAI tells itself what a model does not know; other servers refuse the whole request."""
+    known = options.efforts if options.efforts is not None else () if options.openai_parameters else EFFORTS
+    return clamped(request.reasoning.effort if request.reasoning else None, known)
 
 
 def _openai_parameters(request: CreateResponse) -> dict[str, Any]:

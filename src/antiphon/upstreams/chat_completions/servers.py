@@ -14,3 +14,8 @@ def has_own_form(server: str | None, model: str) -> bool:
 def goes_on(server: str | None, model: str) -> bool:
     """Whether it goes on with a reply that was cut."""
     return server in (VLLM, LLAMACPP) and not has_own_form(server, model)
+
+
+def enforces(server: str | None) -> bool:
+    """Whether its grammars keep a reply to ``response_format``."""
+    return server in (VLLM, LLAMACPP)

@@ -10,7 +10,7 @@ from antiphon.upstreams.chat_completions.counting import counted, has_images
 from antiphon.upstreams.chat_completions.failures import refuses_thinking
 from antiphon.upstreams.chat_completions.options import Options
 from antiphon.upstreams.chat_completions.request import encode, form_of
-from antiphon.upstreams.chat_completions.servers import goes_on
+from antiphon.upstreams.chat_completions.servers import enforces, goes_on
 from antiphon.upstreams.chat_completions.stream import Reply
 from antiphon.upstreams.dialect import Dialect, Settings
 from antiphon.upstreams.listing import Listed, ModelList, infos
@@ -31,8 +31,14 @@ class ChatCompletions(Dialect[Options]):
 
     def capabilities(self, model: str) -> Capabilities:
         options = self.options_for(model)
-        prefill = goes_on(self._server(model), model) if options.prefill is None else options.prefill
-        return Capabilities(images=options.images, verbosity=options.openai_parameters, prefill=prefill)
+        prefill = _given(options.prefill, goes_on(self._server(model), model))
+        return Capabilities(
+            images=options.images,
+            verbosity=options.openai_parameters,
+            prefill=prefill,
+            strict_text=_given(options.strict, options.openai_parameters or enforces(self._server(model))),
+            strict_functions=_given(options.strict, options.openai_parameters),
+        )
 
     def _server(self, model: str) -> str | None:
         return self._owners.get(model, self._owner)
@@ -81,3 +87,8 @@ class ChatCompletions(Dialect[Options]):
         self._owners = {model.id: model.owned_by or "" for model in listed}
         owners = set(self._owners.values())
         self._owner = owners.pop() if len(owners) == 1 else None
+
+
+def _given(option: bool | None, known: bool) -> bool:
+    """What the operator says, or what is known."""
+    return known if option is None else option

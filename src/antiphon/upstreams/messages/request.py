@@ -11,6 +11,7 @@ from antiphon.engine.ports import ModelRequest
 from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.tools import Tool
 from antiphon.upstreams.custom_tools import description_of, parameters_of
+from antiphon.upstreams.efforts import clamped
 from antiphon.upstreams.messages.conversation import THINKING, Conversation
 from antiphon.upstreams.messages.options import Options
 
@@ -115,10 +116,8 @@ def _thinking(asked: ModelRequest, options: Options, limit: int) -> Members:
 def _output(request: CreateResponse, options: Options, *, adaptive: bool) -> Members:
     output: Members = {}
     effort = _effort(request)
-    if adaptive and effort is not None:
-        lower = [known for known in _EFFORTS[: _EFFORTS.index(effort) + 1] if known in options.efforts]
-        known = lower[-1:] or [known for known in _EFFORTS if known in options.efforts][:1]
-        output |= {"effort": known[0]} if known else {}
+    if adaptive and options.efforts and effort is not None:
+        output["effort"] = clamped(effort, options.efforts)
     form = request.text.format if request.text else None
     if form is not None and _is_bound(request, options):
         output["format"] = {"type": "json_schema", "schema": form.schema}

@@ -45,7 +45,12 @@ class Messages(Dialect[Options]):
 
     def capabilities(self, model: str) -> Capabilities:
         options = self.options_for(model)
-        return Capabilities(images=options.images, files=options.documents, prefill=options.prefill)
+        return Capabilities(
+            images=options.images,
+            files=options.documents,
+            prefill=options.prefill,
+            strict_text=options.structured_outputs,
+        )
 
     async def run(self, request: ModelRequest, feed: Feed) -> Stop:
         """One model call, again after a passing failure as long as nothing was said."""

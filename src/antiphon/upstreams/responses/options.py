@@ -17,4 +17,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replay_reasoning: Annotated[
         bool, Meta(description="Earlier reasoning that is not encrypted is sent back as well; OpenAI refuses it.")
     ] = False
+    efforts: Annotated[
+        list[str],
+        Meta(
+            description="Efforts of reasoning that the model knows; the next lower one stands for any other.  Empty: "
+            "all are passed on."
+        ),
+    ] = []
     extra_body: Annotated[dict[str, Any], Meta(description="Members added to every request body.")] = {}

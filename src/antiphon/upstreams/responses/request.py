@@ -13,6 +13,7 @@ from antiphon.engine.ports import ContextItem, ModelRequest
 from antiphon.protocol.items import ID_PREFIXES, NOTHING, Item, decode_object
 from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.tools import Tool
+from antiphon.upstreams.efforts import clamped
 from antiphon.upstreams.opaque import is_foreign, unwrapped
 from antiphon.upstreams.responses.options import Options
 
@@ -101,13 +102,22 @@ def form_of(asked: ModelRequest, options: Options, maker: str, *, stream: bool, 
     if request.instructions is not None:
         body["instructions"] = request.instructions
     body |= {name: value for name in _PASSED if (value := getattr(request, name)) is not None}
-    for name, raw in (("reasoning", request.raw_reasoning), ("text", request.raw_text)):
+    for name, raw in (("reasoning", _reasoning(request, options)), ("text", request.raw_text)):
         if raw not in (b"", b"null"):
             body[name] = msgspec.Raw(raw)
     include = _include(request, options)
     if include:
         body["include"] = include
     return body | _tools(asked) | request.unknown | options.extra_body
+
+
+def _reasoning(request: CreateResponse, options: Options) -> bytes:
+    """As the client said it, but for an effort that the model does not know."""
+    effort = request.reasoning.effort if request.reasoning else None
+    known = clamped(effort, options.efforts)
+    if known == effort:
+        return request.raw_reasoning
+    return encode({**decode_object(request.raw_reasoning), "effort": known})
 
 
 def counted(form: Members) -> Members:
@@ -216,6 +226,8 @@ def _sealed(view: Item, members: Members, options: Options, maker: str, *, seale
             members.pop("content", None)  # OpenAI takes none beside the encrypted form
         return members
     members.pop("encrypted_content", None)
+    if reasons and view.content != NOTHING:
+        members["content"] = view.content  # which may have been sealed
     if reasons and not options.replay_reasoning:
         return None
     return members if reasons or view.kind != "compaction" else None

@@ -26,7 +26,15 @@ class Responses(Dialect[Options]):
 
     def capabilities(self, model: str) -> Capabilities:
         options = self.options_for(model)
-        return Capabilities(images=options.images, files=options.files, verbosity=True)
+        return Capabilities(
+            images=options.images,
+            files=options.files,
+            verbosity=True,
+            reasoning=True,
+            strict_text=True,
+            strict_functions=True,
+            strict_inputs=True,
+        )
 
     async def run(self, request: ModelRequest, feed: Feed) -> Stop:
         """One model call, again after a passing failure as long as nothing was said.
