@@ -1,6 +1,7 @@
 """The only module that knows all parts: configuration in, running application out."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -42,10 +43,14 @@ from antiphon.web.api.responses import Responses
 from antiphon.web.app import App, Route
 from antiphon.web.settings import WebSettings
 
+logger = logging.getLogger("antiphon")
+
 S = TypeVar("S", settings.Settings, WebSettings, sizing.Settings)
 
 Spoken = TypeVar("Spoken", Options, responses.Options, messages.Options)
 
+#: How long the stop waits for a database that is away, for each of two steps.
+STOP_SECONDS = 10.0
 #: The bundled model.
 DEMO_MODEL = "antiphon-demo"
 EMBEDDED = "embedded"
@@ -160,10 +165,19 @@ class Server:
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.wait([self._sweeper])
-        await self.runs.close()
+        await _in_time(self.runs.close(), "background runs could not be handed back; the next start takes them over")
         await self.catalog.close()
         await self.fetcher.close()
-        await self.store.close()
+        await _in_time(self.store.close(), "the database is away; what was not acknowledged is not written")
+
+
+async def _in_time(closing: Awaitable[None], otherwise: str) -> None:
+    """A stop has an end: whoever stops the process would kill it otherwise, and nothing acknowledged depends on it."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await closing
+    except TimeoutError:
+        logger.warning("%s", otherwise)
 
 
 def _pick(config: Config, kind: type[S]) -> S:

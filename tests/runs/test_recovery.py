@@ -110,6 +110,20 @@ async def test_it_is_asked_for_what_was_asked_for(tmp_path: Path) -> None:
     await here.close()
 
 
+async def test_a_run_that_the_last_release_began_goes_on(tmp_path: Path) -> None:
+    """It kept beside the Response only what that does not repeat, and no more."""
+    response = await cut(tmp_path / "state.db", CUT["a text"], temperature=0.5, instructions="Be brief.")
+    store = SqliteStore(tmp_path / "state.db")
+    store._writing.execute("UPDATE responses SET request = CAST('{}' AS BLOB)")
+    await store.close()
+    here = await taken_up(tmp_path / "state.db")
+
+    assert (await whole(here, response))[-1]["type"] == "response.completed"
+    request = here.upstream.requests[0].request
+    assert (request.model, request.temperature, request.instructions) == ("demo", 0.5, "Be brief.")
+    await here.close()
+
+
 async def test_what_it_continues_is_seen_again(tmp_path: Path) -> None:
     first = Stage([[TextDelta("I am Ada.")]], store=SqliteStore(tmp_path / "state.db"))
     before = await first.answer(input="Who are you?")

@@ -12,6 +12,7 @@ import msgspec
 
 from antiphon.protocol.decoding import decode, members_of, shorter, within
 from antiphon.protocol.errors import bad_choice, invalid, missing, quoted
+from antiphon.protocol.responses import Shell
 from antiphon.protocol.tools import Tool, ToolChoice, check_name, read_choice, read_tools
 
 INCLUDABLE = (
@@ -227,14 +228,21 @@ def kept(request: CreateResponse) -> bytes:
     return msgspec.json.encode({**members, **request.unknown})
 
 
-def reread(kept: bytes, shell: dict[str, bytes]) -> CreateResponse:
-    """The request of a background run, from what ``kept`` made of it and the large members of its shell.
+def reread(kept: bytes, shell: Shell, *, streamed: bool) -> CreateResponse:
+    """The request of a background run, from what ``kept`` made of it and the shell of its Response.
 
     It carries no input: that is stored as items.
     """
     members = msgspec.json.decode(kept, type=dict[str, msgspec.Raw])
-    members |= {name: msgspec.Raw(shell[name]) for name in _IN_SHELL if shell.get(name, b"null") not in _UNSET}
-    return read_create(msgspec.json.encode({**members, "input": msgspec.Raw(b'"-"')}))
+    if "model" not in members:  # 0.1 kept only what a Response does not repeat
+        echo = msgspec.json.decode(b"{%b}" % shell.small, type=dict[str, msgspec.Raw])
+        members = {name: value for name, value in echo.items() if name in _KNOWN and bytes(value) != b"null"} | members
+    members |= {
+        name: msgspec.Raw(shell.large[name]) for name in _IN_SHELL if shell.large.get(name, b"null") not in _UNSET
+    }
+    request = read_create(msgspec.json.encode({**members, "input": msgspec.Raw(b'"-"')}))
+    request.background, request.stream = True, streamed
+    return request
 
 
 _UNSET = (b"null", b"[]", b'{"format":{"type":"text"},"verbosity":"medium"}')

@@ -67,7 +67,7 @@ class Takeovers:
         if begun is None:
             return None  # deleted meanwhile
         stored = begun.stored
-        request = reread(stored.request, stored.shell.large)
+        request = reread(stored.request, stored.shell, streamed=stored.streamed)
         thoughts = Thoughts.of(request, self._seal, name.project)
         draft = Draft(stored.shell, self._clock, holding=Holding.of(request), thoughts=thoughts)
         while events := await self._patiently(lambda: self._store.events(*name, draft.last)):

@@ -11,6 +11,7 @@ import msgspec
 from antiphon.engine.ports import Listing, Store, Stored
 from antiphon.protocol.errors import ApiError, invalid, response_not_found
 from antiphon.protocol.requests import CreateResponse, read_create, read_include, read_page, truth, whole_number
+from antiphon.protocol.responses import Outcome, Shell
 from antiphon.runs.log import LiveLog
 from antiphon.runs.run import Run
 from antiphon.runs.running import Runs
@@ -109,11 +110,9 @@ class Responses:
     async def _answer_background(self, request: Request, run: Run, body: CreateResponse) -> Reply | None:
         shell = run.draft.shell
         if body.stream:
-            await self._follow(request, shell.id, -1, self._padding(shell.id, _asked_in(body)))
+            await self._send_log(request, shell, -1, self._padding(shell.id, _asked_in(body)))
             return None
-        stored = await self._store.read(request.project, shell.id)
-        assert stored is not None, "begun before it is answered"
-        return Reply(stored.snapshot())
+        return Reply(shell.snapshot(Outcome("queued")))  # it is begun, whatever the store says by now
 
     async def retrieve(self, request: Request) -> Reply | None:
         """GET /v1/responses/{response_id}"""
@@ -145,10 +144,13 @@ class Responses:
             if not made:
                 message = f"This response cannot be streamed because it was not created with {how}."
                 raise invalid(message, "stream", None)
+        await self._send_log(request, stored.shell, after, padding)
+
+    async def _send_log(self, request: Request, shell: Shell, after: int, padding: sse.Padding | None) -> None:
         connection = request.connection
         reader = sse.SseReader(
             connection,
-            stored.shell,
+            shell,
             after=after,
             keepalive_seconds=self._settings.keepalive_seconds,
             stall_seconds=self._settings.client_stall_seconds,
@@ -159,7 +161,7 @@ class Responses:
         following = None
         try:
             await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
-            following = self._runs.follow(request.project, response_id, reader)
+            following = self._runs.follow(request.project, shell.id, reader)
             following.add_done_callback(lambda _: reader.stop())
             await reader.finished()
         finally:
