@@ -341,12 +341,23 @@ def small_pages(random: Random) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """What the processes of a world log is no news: faults are what it is made of."""
+    told = logging.getLogger("antiphon")
+    before = told.level
+    told.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        told.setLevel(before)
+
+
 def simulate(seed: int, *, trace: Callable[[str], None] | None = None, strike: Strike | None = None) -> World:
     """Runs the world of a seed to its end.  Raises ``Violation``, ``Livelock``, ``Stuck`` or what went wrong."""
-    logging.getLogger("antiphon").setLevel(logging.CRITICAL)
     world = World(seed, trace=trace, strike=strike)
     try:
-        with small_pages(world.random):
+        with small_pages(world.random), unheard():
             world.loop.run(world._course())
     finally:
         world.loop.close()
