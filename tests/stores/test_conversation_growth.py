@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import apsw
 import pytest
 from bench.growth import TABLES
-from tests.stores.contract_conversations import Talk
 from tests.stores.counted import Counted
+from tests.stores.talking import Talk
 from tests.stores.world import item, record
 
 from antiphon.engine.ports import Conversation, Hold, Parent

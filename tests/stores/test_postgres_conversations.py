@@ -6,7 +6,7 @@ import asyncio
 import random
 from typing import Any
 
-from tests.stores.contract_conversations import LOCKED, LONG, Talk
+from tests.stores.talking import LOCKED, LONG, Talk
 from tests.stores.world import World, item, items, within
 
 from antiphon.engine.ports import Hold

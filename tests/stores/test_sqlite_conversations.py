@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.stores.contract_conversations import Talk
+from tests.stores.talking import Talk
 from tests.stores.test_sqlite_erasing import MARK, content, marked, path, store, written
 from tests.stores.world import item
 

@@ -6,13 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from tests.upstreams.recorded_failures import ERROR, FAILURES
 from tests.upstreams.recorded_responses import (
     CALL,
     CITATION,
     COUNTED,
     CUSTOM,
-    ERROR,
-    FAILURES,
     HELLO,
     KEPT,
     LOGPROBS,

@@ -111,6 +111,8 @@ class Turns:
         self._clock = clock
         self._journal = journal
         self._items = list(plan.items)
+        #: What was wrong with the last attempt of this turn; the attempts that fail are nobody's history.
+        self._pleas: list[ContextItem] = []
         self._usage: Usage | None = None
         self._hosted_calls = 0
         #: Whether a tool was run that is not read-only: then the whole must not be tried again unasked.
@@ -196,7 +198,6 @@ class Turns:
     async def _strict_turn(self, seen: int) -> Stop:
         """A model turn that keeps what ``strict`` promises: asked again while it breaks that (design decision 14)."""
         keeper = Strictness(self._plan.contracts, self._plan.native)
-        items = self._items
         while True:
             stop = await self._checked_call(keeper)
             verdict = await keeper.done(stop.reason)
@@ -204,12 +205,12 @@ class Turns:
                 self._count(stop, seen)
                 raise _Broken(verdict.error)
             if isinstance(verdict, Accept):
-                self._items = items  # the attempts that failed are nobody's history
+                self._pleas = []
                 if verdict.deltas:
                     self._feed(verdict.deltas)
                 return stop
             self._count(stop, seen)
-            self._items = [*items, *verdict.messages]
+            self._pleas = verdict.messages
 
     async def _checked_call(self, keeper: Strictness) -> Stop:
         """One model call through the keeper, who may break it off."""
@@ -249,14 +250,15 @@ class Turns:
         """The next model call.  A forced choice is forced once: a hosted loop would never end otherwise (5.3)."""
         plan, box = self._plan, self._plan.toolbox
         first = not self._draft.fold.items
-        asked = ModelRequest(plan.route.model, self._items, box.visible, plan.request, box.choice, first)
+        items = [*self._items, *self._pleas]
+        asked = ModelRequest(plan.route.model, items, box.visible, plan.request, box.choice, first)
         said = self._draft.cut
         if said:
             asked.request = _with_less_to_say(plan.request, said)
             if plan.route.upstream.capabilities(plan.route.model).prefill:
                 asked.prefix = said
             else:
-                asked.items = [*self._items, *context.asked_to_go_on(said)]
+                asked.items = [*items, *context.asked_to_go_on(said)]
         return asked
 
     def _count(self, stop: Stop, seen: int) -> None:
