@@ -9,7 +9,7 @@ import pytest
 from tests.engine.playbook import CountingClock
 
 from antiphon.engine.context import view
-from antiphon.engine.deltas import Delta, ItemDelta, ReasoningDelta, SummaryDelta, TextDelta
+from antiphon.engine.deltas import Delta, ItemDelta, PartEnd, ReasoningDelta, SummaryDelta, TextDelta
 from antiphon.engine.draft import Draft
 from antiphon.engine.ports import ContextItem
 from antiphon.engine.thoughts import Thoughts
@@ -23,13 +23,13 @@ SMALL = Sealer([b"a key of tests, of 32 bytes or more"], sealed_max_bytes=1000)
 Json = dict[str, Any]
 
 
-def thoughts(project: str = "p", *, wanted: bool = True, sealer: Sealer = SEALER) -> Thoughts:
-    return Thoughts(sealer, project, wanted=wanted)
+def thoughts(project: str = "p", *, wanted: bool = True, as_summary: bool = False, sealer: Sealer = SEALER) -> Thoughts:
+    return Thoughts(sealer, project, wanted=wanted, as_summary=as_summary)
 
 
-def said(*deltas: Delta, wanted: bool = True, cut: bool = False) -> tuple[Json, list[Json]]:
+def said(*deltas: Delta, cut: bool = False, **how: bool) -> tuple[Json, list[Json]]:
     """The reasoning item that comes of it, and all events."""
-    draft = Draft(Shell("resp_1", 0, False, b'"model":"m"'), CountingClock(), thoughts=thoughts(wanted=wanted))
+    draft = Draft(Shell("resp_1", 0, False, b'"model":"m"'), CountingClock(), thoughts=thoughts(**how))
     events = draft.open() + draft.apply(deltas) + draft.end_turn(cut=cut)
     return json.loads(draft.output()[0].body), [json.loads(event.data) for event in events]
 
@@ -90,6 +90,39 @@ def test_more_than_can_be_sealed_stays_open() -> None:
 
     item = json.loads(draft.output()[0].body)
     assert (item["content"][0]["text"], "encrypted_content" in item) == ("Hm" * 1000, False)
+
+
+def texts(item: Json) -> tuple[list[str], list[str]]:
+    """What an item shows: its summary and its raw text."""
+    summary, content = ([part["text"] for part in item[name]] for name in ("summary", "content"))
+    return summary, content
+
+
+THOUGHT, THOUGHT_DONE = ItemDelta(0, "reasoning", {}), ItemDelta(0, "reasoning", {}, "completed")
+
+
+@pytest.mark.parametrize(
+    ("deltas", "shows"),
+    [
+        ([ReasoningDelta("Hm, "), ReasoningDelta("so.")], (["Hm, so."], [])),
+        ([THOUGHT, ReasoningDelta("Hm"), PartEnd(), ReasoningDelta("So"), THOUGHT_DONE], (["Hm", "So"], [])),
+        ([THOUGHT, SummaryDelta("Sum"), PartEnd(), ReasoningDelta("Hm"), THOUGHT_DONE], (["Sum"], ["Hm"])),
+    ],
+)
+def test_raw_reasoning_is_the_summary_that_was_asked_for_unless_there_is_one(deltas: list[Delta], shows: Any) -> None:
+    item, events = said(*deltas, as_summary=True)
+
+    assert texts(item) == shows
+    raw = [event["delta"] for event in events if event["type"] == "response.reasoning_text.delta"]
+    assert "".join(raw) == "".join(shows[1])
+
+
+async def test_what_is_told_as_summary_is_sealed_as_what_it_is() -> None:
+    item, _ = said(ReasoningDelta("Hm"), as_summary=True)
+
+    [opened] = await thoughts().opened(stored(reasoning(item["encrypted_content"])))
+
+    assert (texts(item), shown(opened)) == ((["Hm"], []), (["Hm"], None))
 
 
 async def test_text_that_a_client_sends_along_stays() -> None:

@@ -58,7 +58,7 @@ def test_null_is_unset_whatever_its_name() -> None:
         ({"text": {"verbosity": "low"}}, ["text.verbosity"]),
         ({"text": {"verbosity": "medium"}}, []),
         ({"reasoning": {"effort": "low"}}, []),
-        ({"reasoning": {"summary": "auto"}}, ["reasoning.summary"]),
+        ({"reasoning": {"summary": "auto", "generate_summary": "auto"}}, []),
         ({"reasoning": {"context": "auto", "mode": "standard"}}, []),
         ({"reasoning": {"context": "all_turns", "mode": "pro"}}, ["reasoning.context", "reasoning.mode"]),
         ({"top_logprobs": 2}, ["top_logprobs"]),

@@ -220,6 +220,10 @@ REPLAYED: dict[str, tuple[list[Json], list[Json]]] = {
         [user("a"), reasoning("Hm"), message("assistant", "b")],
         [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "reasoning_content": "Hm"}],
     ),
+    "told as a summary": (
+        [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}], "content": []}, call("c1")],
+        [called(("c1", "f", "{}"), reasoning_content="Hm")],
+    ),
     "before calls": ([reasoning("Hm"), call("c1")], [called(("c1", "f", "{}"), reasoning_content="Hm")]),
     "between calls of two turns": (
         [reasoning("a"), call("c1"), output("c1", "1"), reasoning("b"), call("c2"), output("c2", "2")],

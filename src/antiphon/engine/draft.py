@@ -88,7 +88,7 @@ class Draft:
     """One response in the making.
 
     ``may_call`` may be told later, but before the model says anything.  ``holding``: what is told whole only.
-    ``thoughts``: how reasoning is sealed; without it stays what an upstream gave.
+    ``thoughts``: how reasoning is told and sealed; without it stays what an upstream gave.
     """
 
     def __init__(
@@ -105,6 +105,8 @@ class Draft:
         self._clock = clock
         self._holding = holding
         self._thoughts = thoughts
+        #: What raw reasoning is told as.
+        self._raw = SUMMARY if thoughts is not None and thoughts.as_summary else REASONING
         self._ledger = Ledger()
         self._emit = self._ledger.emit
         self._part: _OpenPart | None = None
@@ -305,9 +307,10 @@ class Draft:
         self._grow_plain(REFUSAL, delta.text)
 
     def _grow_reasoning(self, delta: ReasoningDelta) -> None:
-        self._grow_plain(REASONING, delta.text)
+        self._grow_plain(self._raw, delta.text)
 
     def _grow_summary(self, delta: SummaryDelta) -> None:
+        self._raw = REASONING  # this model's side sums up itself
         self._grow_plain(SUMMARY, delta.text)
 
     def _annotate(self, delta: AnnotationDelta) -> None:

@@ -1,7 +1,8 @@
-"""Reasoning that only this server can read again, as the ``encrypted_content`` of its items (design decision 15).
+"""How reasoning is told: in the open, as raw text or as its summary, and sealed, as ``encrypted_content``.
 
 Sealed are the raw text, so that a client that keeps nothing but the sealed form can send it back, and whatever the
-upstream itself wants back unread.  The model's side sees what was sealed; what is stored or echoed stays as it came.
+upstream itself wants back unread (design decision 15).  The model's side sees what was sealed; what is stored or
+echoed stays as it came.
 Must not know how anything is sealed, or what an upstream's own content means.
 """
 
@@ -35,10 +36,15 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 class Thoughts:
-    """Seals and opens the reasoning of one project.  ``wanted``: clients get all of it sealed; else only what the
-    upstream wants back, which no later turn could do without."""
+    """Seals and opens the reasoning of one project.
 
-    def __init__(self, seal: Seal, project: str, *, wanted: bool = False) -> None:
+    ``wanted``: clients get all of it sealed; else only what the upstream wants back, which no later turn could do
+    without.  ``as_summary``: raw reasoning is told as the summary that was asked for, since clients that ask for one
+    show nothing else.
+    """
+
+    def __init__(self, seal: Seal, project: str, *, wanted: bool = False, as_summary: bool = False) -> None:
+        self.as_summary = as_summary
         self._seal = seal
         self._project = project
         self._wanted = wanted
@@ -46,7 +52,8 @@ class Thoughts:
     @classmethod
     def of(cls, request: CreateResponse, seal: Seal, project: str) -> "Thoughts":
         """For the reasoning of the response to a request."""
-        return cls(seal, project, wanted=request.wants_encrypted_reasoning)
+        wanted, as_summary = request.wants_encrypted_reasoning, request.wants_reasoning_summary
+        return cls(seal, project, wanted=wanted, as_summary=as_summary)
 
     def sealed(self, item: FoldedItem) -> Mapping[str, bytes]:
         """The members of a reasoning item that is done and do not grow, with its sealed content if it has some."""
@@ -54,7 +61,8 @@ class Thoughts:
         kept = None if given == b"null" else _decode_text(given)
         if not self._wanted and kept is None:
             return item.fixed
-        texts = [part.text for part in item.parts] if self._wanted else []
+        thought = item.parts or (item.summary if kept is None else [])
+        texts = [part.text for part in thought] if self._wanted else []
         try:
             sealed = self._seal.seal(encode(Sealed(texts, kept)), project=self._project, purpose=PURPOSE)
         except ValueError:  # more than could be opened again; the item says what was thought all the same

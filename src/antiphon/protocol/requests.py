@@ -140,6 +140,10 @@ class CreateResponse(msgspec.Struct, kw_only=True):
     def wants_encrypted_reasoning(self) -> bool:
         return "reasoning.encrypted_content" in (self.include or ())
 
+    @property
+    def wants_reasoning_summary(self) -> bool:
+        return self.reasoning is not None and bool(self.reasoning.summary or self.reasoning.generate_summary)
+
     def without_effect(self, *, verbosity: bool = False, reasoning: bool = False) -> list[str]:
         """Parameters that are taken and echoed but change nothing here, to be named in the reply's warnings.
 
@@ -154,18 +158,19 @@ class CreateResponse(msgspec.Struct, kw_only=True):
         return told
 
     def _reasoning_without_effect(self) -> list[str]:
-        """All but the effort: nothing here sums reasoning up or chooses what of it the model sees."""
+        """Nothing here chooses what of it the model sees."""
         if self.reasoning is None:
             return []
         members = msgspec.json.decode(self.raw_reasoning, type=dict[str, msgspec.Raw])
         return [
             f"reasoning.{quoted(name)}"
             for name, value in members.items()
-            if name != "effort" and bytes(value) not in (b"null", _REASONING_DEFAULTS.get(name))
+            if name not in _REASONING_HEEDED and bytes(value) not in (b"null", _REASONING_DEFAULTS.get(name))
         ]
 
 
-#: Of ``reasoning.context`` and ``reasoning.mode``; ``auto`` is not the default of a summary.
+#: The effort is passed on; where the model's side sums nothing up, raw reasoning is told as the summary.
+_REASONING_HEEDED = ("effort", "summary", "generate_summary")
 _REASONING_DEFAULTS = {"context": b'"auto"', "mode": b'"standard"'}
 #: Members that the Response's shell holds as they came; a request that is kept beside it need not repeat them.
 _IN_SHELL = ("instructions", "tools", "text", "prompt")

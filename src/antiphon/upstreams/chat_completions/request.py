@@ -216,7 +216,7 @@ class _Builder:
             self._think(item)
 
     def _think(self, item: Item) -> None:
-        text = _plain(text_of_raw(item.content))
+        text = _plain(text_of_raw(item.content)) or _plain(text_of_raw(item.summary))
         if text:
             self._assistant(fresh=True)["reasoning_content"] = text
 
