@@ -44,7 +44,7 @@ HOMES = {
     "aiohttp": ("fetching.py",),
     "apsw": ("stores/sqlite/",),
     "asyncpg": ("stores/postgres/",),
-    "click": ("cli.py",),
+    "click": ("cli/",),
     "cryptography": ("sealing.py",),
     "docx": ("documents/",),
     "httptools": ("upstreams/http.py",),
@@ -52,8 +52,8 @@ HOMES = {
     "llguidance": ("engine/grammars.py",),
     "platformdirs": ("config.py",),
     "pypdfium2": ("documents/",),
-    "uvicorn": ("cli.py", "web/transport.py"),
-    "uvloop": ("cli.py",),
+    "uvicorn": ("cli/", "web/transport.py"),
+    "uvloop": ("cli/",),
     "xllamacpp": ("upstreams/embedded/",),
 }
 

@@ -17,6 +17,7 @@ from antiphon.config import fields, option
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CliRunner:
     monkeypatch.setenv("ANTIPHON_DATABASE", str(tmp_path / "antiphon.db"))
+    monkeypatch.setenv("ANTIPHON_DISCOVER", "false")
     return CliRunner()
 
 
@@ -34,7 +35,7 @@ def test_every_setting_is_an_option(runner: CliRunner) -> None:
         (["--alias", "nonsense"], "Error: aliases: "),
         (["--api-key", "team="], "Error: api_keys: "),
         (["--upstream", "ftp://x"], "Error: upstreams: "),
-        (["--upstream", "http://127.0.0.1:8600/v1"], "Error: upstreams: "),
+        (["--upstream", "http://127.0.0.1:PORT/v1"], "Error: upstreams: "),
         (["--upstream", "http://a/v1", "--upstream", "http://a/v1"], "Error: upstreams: "),
         (["--database", "mysql://x"], "Error: database: "),
         (["--database", "/dev/null/x"], "Error: database: "),
@@ -43,9 +44,11 @@ def test_every_setting_is_an_option(runner: CliRunner) -> None:
     ],
 )
 def test_a_wrong_setting_is_one_sentence(runner: CliRunner, arguments: list[str], told: str) -> None:
-    port = [] if "--port" in arguments or any(":8600" in part for part in arguments) else ["--port", "0"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
 
-    result = runner.invoke(main, ["serve", *port, *arguments])
+    result = runner.invoke(main, ["serve", "--port", port, *(part.replace("PORT", port) for part in arguments)])
 
     assert result.exit_code == 1
     assert result.output.startswith(told), result.output
@@ -82,10 +85,12 @@ def test_the_announcement() -> None:
             aliases={"*": "antiphon-demo"},
             failures={"vllm": "Cannot connect."},
             keys=False,
+            found=["Ollama 0.14.2 at http://127.0.0.1:11434, with 2 models"],
         )
     )
 
     for part in (
+        "found      Ollama 0.14.2 at http://127.0.0.1:11434, with 2 models",
         "antiphon-demo",
         "every other name -> antiphon-demo",
         "vllm: Cannot connect.",
@@ -99,7 +104,7 @@ def test_the_announcement() -> None:
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
 def test_a_server_whose_log_nobody_reads_any_more_stops_all_the_same(asked: signal.Signals) -> None:
     command = [sys.executable, "-c", "from antiphon.cli import main; main()", "serve"]
-    settings = ["--port", "0", "--database", ":memory:", "--no-demo-model"]
+    settings = ["--port", "0", "--database", ":memory:", "--no-demo-model", "--no-discover"]
     server = subprocess.Popen([*command, *settings], stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None

@@ -59,6 +59,20 @@ def test_an_upstreams_key_may_stand_in_the_environment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "variable", "dialect"),
+    [("openai", "OPENAI_API_KEY", "responses"), ("anthropic", "ANTHROPIC_API_KEY", "messages")],
+)
+def test_a_cloud_is_an_upstream_by_its_name_alone(name: str, variable: str, dialect: str) -> None:
+    upstream = load(None, {variable: "secret"}, {"upstreams": (name,)}).upstreams[0]
+
+    assert (upstream.name, upstream.url) == (name, f"https://api.{name}.com/v1")
+    assert (upstream.dialect, upstream.key) == (dialect, "secret")
+    with pytest.raises(ConfigError, match=variable):
+        load(None, {}, {"upstreams": (name,)})
+    assert load(None, {variable: "secret"}, {}).upstreams == [], "a key that lies about is not used"
+
+
+@pytest.mark.parametrize(
     ("text", "path"),
     [
         ("", None),

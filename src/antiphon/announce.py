@@ -12,11 +12,19 @@ SHOWN_MAX = 12
 
 
 def lines(
-    *, base_url: str, models: Sequence[str], aliases: Mapping[str, str], failures: Mapping[str, str], keys: bool
+    *,
+    base_url: str,
+    models: Sequence[str],
+    aliases: Mapping[str, str],
+    failures: Mapping[str, str],
+    keys: bool,
+    found: Sequence[str] = (),
 ) -> list[str]:
-    """The announcement, line by line; the last one is the ready message."""
+    """The announcement, line by line; the last one is the ready message.  ``found``: what was seen on this machine."""
     key = "YOUR_KEY" if keys else "any-value"
-    told = [f"Antiphon {__version__}", "", f"  base URL   {base_url}", f"  models     {_models(models)}"]
+    told = [f"Antiphon {__version__}", "", f"  base URL   {base_url}"]
+    told += [f"  found      {what}" for what in found]
+    told += [f"  models     {_models(models)}"]
     told += [f"  alias      {_alias(name)} -> {model}" for name, model in aliases.items()]
     told += [f"  no answer  {name}: {why}" for name, why in failures.items()]
     told += ["", "Try it:", "", *_curl(base_url, key, aliases, models)]

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -29,6 +29,7 @@ from antiphon.tools import hosted_tools
 from antiphon.upstreams import messages, responses
 from antiphon.upstreams.catalog import Catalog, Entry
 from antiphon.upstreams.chat_completions import ChatCompletions, Options
+from antiphon.upstreams.discovery import Found, discover
 from antiphon.upstreams.embedded import naming, sizing
 from antiphon.upstreams.embedded.upstream import Embedded
 from antiphon.upstreams.http import Timeouts
@@ -54,6 +55,31 @@ STOP_SECONDS = 10.0
 #: The bundled model.
 DEMO_MODEL = "antiphon-demo"
 EMBEDDED = "embedded"
+
+
+async def look_around(config: Config) -> list[Found]:
+    """The engines that run on this machine, where the configuration leaves it to us to find one."""
+    if not config.discover or config.upstreams or config.models:
+        return []
+    own = config.port if is_loopback(config.host) else None
+    return await discover([port for port in config.discover_ports if port != own], config.discover_seconds)
+
+
+def using(config: Config, found: Sequence[Found]) -> Config:
+    """The configuration with the engines that were found as its upstreams.
+
+    Every name that nobody knows means the first model of the first engine that has one, unless the operator decided.
+    """
+    usable = [one for one in found if not one.wants_key]
+    if not usable:
+        return config
+    models = [model for one in usable for model in one.models]
+    catch_all = models[0] if models else _only_model(config)
+    return msgspec.structs.replace(
+        config,
+        upstreams=[UpstreamConfig(url=one.base_url, name=one.name) for one in usable],
+        aliases=({"*": catch_all} if catch_all else {}) | config.aliases,
+    )
 
 
 class Server:

@@ -53,6 +53,13 @@ class UpstreamConfig(msgspec.Struct, forbid_unknown_fields=True):
             return ""
 
 
+#: Upstreams that can be given by a name alone; their keys are taken from where their own clients look for them.
+PRESETS = {
+    "openai": {"url": "https://api.openai.com/v1", "dialect": "responses", "key_env": "OPENAI_API_KEY"},
+    "anthropic": {"url": "https://api.anthropic.com/v1", "dialect": "messages", "key_env": "ANTHROPIC_API_KEY"},
+}
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True):
     """All settings."""
 
@@ -80,8 +87,18 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     database_write_seconds: Annotated[
         float, Meta(gt=0, description="How long a response waits to be stored while PostgreSQL is away.")
     ] = 30.0
-    upstreams: Annotated[list[UpstreamConfig], Meta(description="Servers that run models, by their base URLs.")] = []
+    upstreams: Annotated[
+        list[UpstreamConfig], Meta(description="Servers that run models, by their base URLs; or `openai`, `anthropic`.")
+    ] = []
     upstream_key: Annotated[str | None, Meta(description="API key for upstreams that have none of their own.")] = None
+    discover: Annotated[
+        bool, Meta(description="Look for engines on this machine when neither upstreams nor models are given.")
+    ] = True
+    discover_ports: Annotated[
+        list[Annotated[int, Meta(ge=1, le=65535)]],
+        Meta(description="Ports of this machine where engines are looked for."),
+    ] = msgspec.field(default_factory=lambda: [11434, 8000, 8080, 1234])
+    discover_seconds: Annotated[float, Meta(gt=0, description="Longest wait for engines that are looked for.")] = 0.3
     models: Annotated[list[str], Meta(description="GGUF files to serve with the embedded engine.")] = []
     aliases: Annotated[
         dict[str, str], Meta(description="Further names for models, `NAME=MODEL`; the name `*` catches every other.")
@@ -282,7 +299,7 @@ def _listed(name: str, text: str) -> Any:
 
 def _convert(name: str, value: Any) -> Any:
     if name == "upstreams":
-        value = [{"url": entry} if isinstance(entry, str) else entry for entry in value]
+        value = [_upstream(entry) if isinstance(entry, str) else entry for entry in value]
     elif name == "aliases" and not isinstance(value, Mapping):
         value = dict(_pair(name, entry) for entry in value)
     elif isinstance(value, tuple):
@@ -291,6 +308,10 @@ def _convert(name: str, value: Any) -> Any:
         return msgspec.convert(value, _FIELDS[name].type, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{name}: {error}.") from None
+
+
+def _upstream(text: str) -> dict[str, Any]:
+    return {"name": text, **PRESETS[text]} if text in PRESETS else {"url": text}
 
 
 def _pair(name: str, entry: str) -> tuple[str, str]:

@@ -19,10 +19,13 @@ READY = re.compile(r"\bready\b.*?(http://127\.0\.0\.1:\d+)/v1", re.IGNORECASE)
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """This process's environment without what would steer a server or an SDK, and with `extra`."""
+    """This process's environment without what would steer a server or an SDK, and with `extra`.
+
+    What else runs on this machine is no concern of a test.
+    """
     foreign = ("ANTIPHON_", "OPENAI_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return {**kept, **extra}
+    return {**kept, "ANTIPHON_DISCOVER": "false", **extra}
 
 
 class ServerProcess:

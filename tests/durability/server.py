@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
-from antiphon import cli
 from antiphon.assemble import Server
+from antiphon.cli.serving import run
 from antiphon.clock import SystemClock
 from antiphon.config import Config
 from antiphon.engine.ports import Store, Tool, ToolCall, ToolResult
@@ -154,7 +154,7 @@ def main() -> None:
         return wrapped
 
     ledger.note("starting")
-    cli.run(config, Server(config, tools=counted_tools(ledger), wrap_store=noted), listener)
+    run(config, Server(config, tools=counted_tools(ledger), wrap_store=noted), listener)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,27 @@
-"""The command line.  Each command calls ``assemble`` and prints."""
+"""``antiphon serve``: the server of one process, until a signal comes."""
 
+import asyncio
 import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import uvicorn
 
-from antiphon import __version__, announce
-from antiphon.assemble import Server
+from antiphon import announce
+from antiphon.assemble import Server, look_around, using
+from antiphon.cli.sightings import sightings
 from antiphon.config import Config, ConfigError, bare, describe, fields, load, option, takes_many
 from antiphon.web.transport import PushProtocol
 
 
-@click.group()
-@click.version_option(__version__, prog_name="antiphon")
-def main() -> None:
-    """The OpenAI Responses API for any model, self-hosted."""
-
-
-def _options(command: Any) -> Any:
+def setting_options(command: Any) -> Any:
     """One option per setting, made from ``config``."""
     for name, field in reversed(list(fields().items())):
         flag = option(name)
@@ -33,16 +30,17 @@ def _options(command: Any) -> Any:
     return command
 
 
-@main.command()
+@click.command()
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="TOML file with settings.")
-@_options
+@setting_options
 def serve(config_path: Path | None, **given: Any) -> None:
     """Start the server."""
     try:
         config = load(config_path, os.environ, given)
         logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
         with _listen(config) as listener:
-            run(config, Server(config), listener)
+            found = asyncio.run(look_around(config))
+            run(config, Server(using(config, found)), listener, sightings(config, found, os.environ))
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
 
@@ -60,8 +58,8 @@ def _listen(config: Config) -> socket.socket:
     return listener
 
 
-def run(config: Config, server: Server, listener: socket.socket) -> None:
-    """Serves until a signal comes."""
+def run(config: Config, server: Server, listener: socket.socket, found: Sequence[str] = ()) -> None:
+    """Serves until a signal comes.  ``found``: what the announcement says of this machine."""
     settings = uvicorn.Config(
         server.app,
         loop=_loop(config.loop),
@@ -75,7 +73,7 @@ def run(config: Config, server: Server, listener: socket.socket) -> None:
         timeout_graceful_shutdown=int(config.shutdown_seconds),
         timeout_keep_alive=75,
     )
-    web = _Announced(settings, server, listener.getsockname()[1])
+    web = _Announced(settings, server, listener.getsockname()[1], found)
     # uvicorn raises the signal again once it has stopped; a server that was asked to stop and did has not failed.
     for stopping in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stopping, lambda *_: None)
@@ -96,10 +94,11 @@ def _loop(name: str) -> Any:
 class _Announced(uvicorn.Server):
     """Says when it is ready, and what can be asked of it."""
 
-    def __init__(self, settings: uvicorn.Config, server: Server, port: int) -> None:
+    def __init__(self, settings: uvicorn.Config, server: Server, port: int, found: Sequence[str]) -> None:
         super().__init__(settings)
         self._server = server
         self._port = port
+        self._found = found
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -124,5 +123,6 @@ class _Announced(uvicorn.Server):
             aliases=catalog.aliases,
             failures=catalog.failures,
             keys=bool(config.api_keys),
+            found=self._found,
         )
         click.echo("\n".join(told), err=True)
