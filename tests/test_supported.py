@@ -35,7 +35,7 @@ EXAMPLES: dict[str, Any] = {
     "presence_penalty": 0.5,
     "frequency_penalty": 0.5,
     "top_logprobs": 3,
-    "reasoning": {"effort": "low", "summary": "auto"},
+    "reasoning": {"effort": "low", "summary": "auto", "context": "all_turns"},
     "service_tier": "flex",
     "text": {"format": {"type": "json_object"}, "verbosity": "low"},
     "tools": [{"type": "function", "name": "look"}],
