@@ -3,6 +3,7 @@
 A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from antiphon.config import UpstreamConfig, default_of, describe, fields, option
 from antiphon.upstreams import chat_completions, messages, responses
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md",)
+PAGES = ("README.md", "docs/clients/README.md")
 
 
 def settings() -> str:
@@ -45,6 +46,27 @@ def model_options(kind: type[msgspec.Struct]) -> str:
     return "\n".join(rows)
 
 
+def clients() -> str:
+    """The clients that are tested: what their pages say of themselves, and the versions of their pins."""
+    rows = ["| client | tested version | what is tested |", "| --- | --- | --- |"]
+    for page in sorted((ROOT / "docs/clients").glob("*.md")):
+        if page.stem != "README":
+            title, tested = re.findall(r"^(?:# |Tested: )(.+)$", page.read_text("utf-8"), re.MULTILINE)
+            rows.append(f"| [{title}]({page.name}) | {_pinned(page.stem)} | {tested} |")
+    return "\n".join(rows)
+
+
+def _pinned(client: str) -> str:
+    """The packages that the client's tests install by name, with their versions."""
+    folder = ROOT / "tests/clients" / client
+    if (package := folder / "package.json").exists():
+        pins = json.loads(package.read_text("utf-8"))["dependencies"]
+        return ", ".join(f"{name} {version}" for name, version in pins.items())
+    pins = dict(re.findall(r"^(\S+)==(\S+)$", (folder / "requirements.txt").read_text("utf-8"), re.MULTILINE))
+    wanted = re.findall(r"^([\w-]+)", (folder / "requirements.in").read_text("utf-8"), re.MULTILINE)
+    return ", ".join(f"{name} {pins[name]}" for name in wanted)
+
+
 def _shown(value: object) -> str:
     if value in (None, "", [], {}):
         return ""
@@ -52,6 +74,7 @@ def _shown(value: object) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "clients": clients,
     "settings": settings,
     "upstream settings": upstream_settings,
     "model options": partial(model_options, chat_completions.Options),

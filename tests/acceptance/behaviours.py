@@ -85,6 +85,12 @@ class Asked:
         return list(self.body["messages"])
 
     @property
+    def since_user(self) -> list[Json]:
+        """The messages after the last one of the user."""
+        roles = [message["role"] for message in self.messages]
+        return self.messages[len(roles) - roles[::-1].index("user") :] if "user" in roles else self.messages
+
+    @property
     def tools(self) -> dict[str, Json]:
         """The functions on offer, by name."""
         return {tool["function"]["name"]: tool["function"] for tool in self.body.get("tools", [])}
@@ -111,6 +117,27 @@ def words(text: str) -> Iterator[Step]:
 def echo(asked: Asked) -> Iterator[Step]:
     """Says what the user said."""
     yield from words(asked.said)
+
+
+def played(asked: Asked, turns: list[list[Json]]) -> Iterator[Step]:
+    """The turn of a test's own script that is due: as many are over as the assistant spoke since the user did.
+
+    A turn is a list of `{"text": ...}`, `{"reasoning": ...}` and `{"call": NAME, "arguments": {...}}`; `{results}` in a
+    text is what the tools returned.
+    """
+    roles = [message["role"] for message in asked.since_user]
+    turn = turns[min(roles.count("assistant"), len(turns) - 1)]
+    results = ", ".join(text_of(message) for message in asked.since_user if message["role"] == "tool")
+    calls = [step for step in turn if "call" in step]
+    for step in turn:
+        if "reasoning" in step:
+            yield Reasoning(step["reasoning"])
+        elif "text" in step:
+            yield from words(step["text"].replace("{results}", results))
+    for index, step in enumerate(calls):
+        yield Call(index, step["call"], json.dumps(step["arguments"]))
+    if calls:
+        yield Finish("tool_calls")
 
 
 def story(asked: Asked) -> Iterator[Step]:
@@ -173,6 +200,35 @@ def instance(schema: Json, text: str, root: Json | None = None) -> Any:
     ]
 
 
+def agent(asked: Asked) -> Iterator[Step]:
+    """What a small model would do in an agent's loop: calls the tools whose names the user's words call for, each once
+    and all at the same time; then fills the schema, if one is asked for, or tells what the tools returned.
+    """
+    turn = asked.since_user
+    called = {call["function"]["name"] for message in turn for call in message.get("tool_calls", ())}
+    wanted = [name for name in asked.tools if name not in called and _calls_for(asked.said, name)]
+    if wanted and asked.body.get("tool_choice") != "none":
+        for index, name in enumerate(wanted):
+            yield Call(index, name, json.dumps(instance(asked.tools[name].get("parameters") or {}, asked.said)))
+        yield Finish("tool_calls")
+    elif asked.body.get("response_format", {}).get("type") == "json_schema":
+        yield from structured(asked)
+    elif results := [text_of(message) for message in turn if message["role"] == "tool"]:
+        yield from words("The tools said: " + ", ".join(results))
+    else:
+        yield from memory(asked) if "my name" in asked.said else echo(asked)
+
+
+#: Words in the names of tools that say nothing of what a tool is for.
+EMPTY_WORDS = {"agent", "call", "for", "get", "the", "to", "tool", "transfer"}
+
+
+def _calls_for(said: str, name: str) -> bool:
+    """Whether a word of the tool's name is among the user's words."""
+    parts = {part.lower() for part in re.findall(r"[A-Z]?[a-z]+", name)} - EMPTY_WORDS
+    return bool(parts & set(re.findall(r"[a-z]+", said.lower())))
+
+
 def thinker(asked: Asked) -> Iterator[Step]:
     yield Reasoning("They said ")
     yield Reasoning(f"{asked.said!r}.")
@@ -210,6 +266,7 @@ def breaking(asked: Asked) -> Iterator[Step]:
 
 
 BEHAVIOURS: dict[str, Callable[[Asked], Iterator[Step]]] = {
+    "agent": agent,
     "breaking": breaking,
     "caller": caller,
     "echo": echo,

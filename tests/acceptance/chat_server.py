@@ -3,6 +3,7 @@
 What it says is in `behaviours`.  Under `/control`:
 
 - `GET /control/requests?said=TEXT`: the requests whose last user text holds TEXT, oldest first;
+- `POST /control/scripts`: whoever says `said` from now on gets these `turns` (`behaviours.played`), from every model;
 - `POST /control/gates/NAME/open`: lets the reply that waits at the gate go on;
 - `GET /control/gates/NAME/reached` and `.../abandoned`: answer once a reply waits there, or its reader left.
 """
@@ -34,6 +35,7 @@ from tests.acceptance.behaviours import (
     Step,
     Text,
     Wait,
+    played,
 )
 
 GATE_SECONDS = 20
@@ -70,6 +72,7 @@ class ChatServer:
 
     def __init__(self) -> None:
         self.requests: list[Json] = []
+        self.scripts: dict[str, list[list[Json]]] = {}
         self.gates: defaultdict[str, Gate] = defaultdict(Gate)
         self.app = web.Application(client_max_size=64 << 20)
         self.app.add_routes(
@@ -77,6 +80,7 @@ class ChatServer:
                 web.get("/v1/models", self.models),
                 web.post("/v1/chat/completions", self.complete),
                 web.get("/control/requests", self.seen),
+                web.post("/control/scripts", self.add_script),
                 web.post("/control/gates/{name}/open", self.open_gate),
                 web.get("/control/gates/{name}/{state:reached|abandoned}", self.await_gate),
             ]
@@ -107,7 +111,8 @@ class ChatServer:
 
     async def _steps(self, asked: Asked, model: str) -> AsyncIterator[Step]:
         """The behaviour's steps; gates and breaks happen here."""
-        for step in BEHAVIOURS[model](asked):
+        turns = next((turns for said, turns in self.scripts.items() if said in asked.said), None)
+        for step in played(asked, turns) if turns else BEHAVIOURS[model](asked):
             if isinstance(step, Wait):
                 await self.gates[step.gate].hold()
             elif isinstance(step, Break):
@@ -180,6 +185,11 @@ class ChatServer:
         text = request.query["said"]
         return web.json_response([seen for seen in self.requests if text in seen["said"]])
 
+    async def add_script(self, request: web.Request) -> web.Response:
+        script = await request.json()
+        self.scripts[script["said"]] = script["turns"]
+        return web.json_response({})
+
     async def open_gate(self, request: web.Request) -> web.Response:
         self.gates[request.match_info["name"]].opened.set()
         return web.json_response({})
@@ -204,6 +214,10 @@ class ChatControl:
         """The bodies of the requests whose last user text holds `text`."""
         return [seen["body"] for seen in self._call("GET", f"/requests?said={urllib.parse.quote(text)}")]
 
+    def script(self, said: str, *turns: list[Json]) -> None:
+        """Whoever says `said` from now on gets these turns."""
+        self._call("POST", "/scripts", {"said": said, "turns": turns})
+
     def open(self, gate: str) -> None:
         self._call("POST", f"/gates/{gate}/open")
 
@@ -215,8 +229,9 @@ class ChatControl:
         """Returns when the reader of the reply at the gate has left."""
         self._call("GET", f"/gates/{gate}/abandoned")
 
-    def _call(self, method: str, path: str) -> Any:
-        request = urllib.request.Request(f"{self.url}/control{path}", method=method)
+    def _call(self, method: str, path: str, body: Json | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/control{path}", method=method, data=data)
         with urllib.request.urlopen(request, timeout=GATE_SECONDS) as reply:
             return json.load(reply)
 

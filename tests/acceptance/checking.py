@@ -1,7 +1,7 @@
 """A proxy that hands everything on untouched and checks every reply against the specifications.
 
 Official SDKs talk through it, so whatever a test calls, no reply goes unchecked.  What is wrong is kept in
-`violations`, for a fixture to raise.
+`violations`, for a fixture to raise; what was refused in `refusals`, and what the server warned of in `warnings`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class CheckingProxy:
 
     def __init__(self, server: str) -> None:
         self.violations: list[str] = []
+        self.refusals: list[str] = []
+        self.warnings: list[str] = []
         self._server = server
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -37,6 +39,11 @@ class CheckingProxy:
     async def _session_context(self, app: web.Application) -> Any:
         async with aiohttp.ClientSession(auto_decompress=False) as self._session:
             yield
+
+    def forget(self) -> None:
+        """Another test begins."""
+        for kept in (self.violations, self.refusals, self.warnings):
+            kept.clear()
 
     async def settled(self) -> None:
         """Returns when every reply that was begun has been checked."""
@@ -72,10 +79,14 @@ class CheckingProxy:
         return reply
 
     def _check(self, request: web.Request, answer: aiohttp.ClientResponse, body: bytes) -> None:
+        told = f"{request.method} {request.path_qs} {answer.status}"
+        if answer.status >= 400:
+            self.refusals.append(f"{told}: {body.decode(errors='replace')}")
+        self.warnings += filter(None, [answer.headers.get("x-antiphon-warnings")])
         try:
             check_reply(request, answer, body)
         except AssertionError as error:
-            self.violations.append(f"{request.method} {request.path_qs} {answer.status}: {error}")
+            self.violations.append(f"{told}: {error}")
 
 
 def check_reply(request: web.Request, answer: aiohttp.ClientResponse, body: bytes) -> None:

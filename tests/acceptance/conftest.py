@@ -5,22 +5,19 @@ Everything is started once per session; every reply that goes through a `base_ur
 
 from __future__ import annotations
 
-import contextlib
-import os
 import platform
 import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import NamedTuple, NoReturn
 from uuid import uuid4
 
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from tests.acceptance.chat_server import ChatControl, ChatServer
-from tests.acceptance.checking import CheckingProxy
 from tests.acceptance.pages import pages
-from tests.acceptance.processes import ROOT, ServerProcess
+from tests.acceptance.processes import ROOT
+from tests.acceptance.serving import Served, conforming, serving, unavailable
 from tests.acceptance.threads import LoopThread
 
 TIMEOUT_SECONDS = 20
@@ -28,18 +25,6 @@ CLIENTS_JS = ROOT / "tests/clients_js"
 KEY = "sk-guarded-0123456789"
 SERVERS = {"bare", "guarded", "served", "server"}
 OTHER_KEY = "sk-other-0123456789"
-
-
-class Served(NamedTuple):
-    """A running server.  `base_url` leads through the checking proxy, `direct_url` does not."""
-
-    process: ServerProcess
-    proxy: CheckingProxy
-    base_url: str
-
-    @property
-    def direct_url(self) -> str:
-        return self.process.base_url
 
 
 @pytest.fixture(scope="session")
@@ -54,17 +39,6 @@ def servers() -> Iterator[LoopThread]:
 def chat(servers: LoopThread) -> ChatControl:
     """The scripted upstream, and its door."""
     return ChatControl(servers.serve(ChatServer().app))
-
-
-@contextlib.contextmanager
-def serving(servers: LoopThread, home: Path, *arguments: str) -> Iterator[Served]:
-    """`antiphon serve` with these arguments and a database of its own, behind a checking proxy."""
-    process = ServerProcess("--database", str(home / "state.db"), *arguments, home=home)
-    try:
-        proxy = CheckingProxy(process.url)
-        yield Served(process, proxy, servers.serve(proxy.app) + "/v1")
-    finally:
-        process.stop()
 
 
 @pytest.fixture(scope="session")
@@ -106,14 +80,10 @@ def _every_reply_conforms(request: pytest.FixtureRequest) -> Iterator[None]:
     names = SERVERS & set(request.fixturenames)
     if "served" in names:
         names.add(request.node.callspec.params["served"])
-    served: list[Served] = [request.getfixturevalue(name) for name in sorted(names - {"served"})]
-    for one in served:
-        one.proxy.violations.clear()
-    yield
-    for one in served:
-        request.getfixturevalue("servers").run(one.proxy.settled())
-    found = [violation for one in served for violation in one.proxy.violations]
-    assert not found, "\n".join(found)
+    with conforming(
+        request.getfixturevalue("servers"), [request.getfixturevalue(name) for name in sorted(names - {"served"})]
+    ):
+        yield
 
 
 @pytest.fixture
@@ -169,10 +139,3 @@ def chromium() -> str:
     if found is None:
         unavailable("no Chromium is installed: run scripts/setup-browser")
     return found
-
-
-def unavailable(reason: str) -> NoReturn:
-    """Skips a test whose tool is missing, but never in CI."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)

@@ -7,7 +7,8 @@ from urllib.parse import urlencode
 
 from tests.acceptance.behaviours import STORY
 from tests.acceptance.browser import outcome
-from tests.acceptance.conftest import KEY, Served
+from tests.acceptance.conftest import KEY
+from tests.acceptance.serving import Served
 
 
 def page(origin: str, base_url: str) -> str:

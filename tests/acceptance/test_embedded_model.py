@@ -15,7 +15,7 @@ import pytest
 from openai import OpenAI
 from openai.types.responses import FunctionToolParam
 from pydantic import BaseModel
-from tests.acceptance.conftest import Served
+from tests.acceptance.serving import Served
 from tests.acceptance.test_javascript import STORY, run
 
 MODEL = "antiphon-demo"

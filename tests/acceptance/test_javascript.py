@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from tests.acceptance.behaviours import STORY as STORY_TEXT
 from tests.acceptance.chat_server import ChatControl
-from tests.acceptance.conftest import CLIENTS_JS, KEY, Served
+from tests.acceptance.conftest import CLIENTS_JS, KEY
 from tests.acceptance.processes import environment
+from tests.acceptance.serving import Served
 
 NODE_SECONDS = 60
 #: Runs against the server where every model name leads to a model: nothing is set but the two variables.

@@ -10,7 +10,8 @@ from openai import AsyncOpenAI
 from pydantic import BaseModel
 from tests.acceptance.behaviours import STORY
 from tests.acceptance.chat_server import ChatControl
-from tests.acceptance.conftest import TIMEOUT_SECONDS, Served
+from tests.acceptance.conftest import TIMEOUT_SECONDS
+from tests.acceptance.serving import Served
 
 
 async def test_create_retrieve_list_and_delete(async_client: AsyncOpenAI) -> None:

@@ -10,7 +10,8 @@ import openai
 import pytest
 from openai import OpenAI
 from tests.acceptance.chat_server import ChatControl
-from tests.acceptance.conftest import KEY, OTHER_KEY, TIMEOUT_SECONDS, Served
+from tests.acceptance.conftest import KEY, OTHER_KEY, TIMEOUT_SECONDS
+from tests.acceptance.serving import Served
 
 
 @pytest.fixture

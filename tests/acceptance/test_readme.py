@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.acceptance.conftest import CLIENTS_JS, KEY, Served
+from tests.acceptance.conftest import CLIENTS_JS, KEY
 from tests.acceptance.processes import ROOT, environment
+from tests.acceptance.serving import Served
 
 EXAMPLE_SECONDS = 60
 HEADING = "## Use it"

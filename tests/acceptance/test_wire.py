@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 from tests.acceptance.chat_server import ChatControl
-from tests.acceptance.conftest import KEY, TIMEOUT_SECONDS, Served
+from tests.acceptance.conftest import KEY, TIMEOUT_SECONDS
+from tests.acceptance.serving import Served
 from tests.specification.conformance import parse_sse
 
 JSON = {"content-type": "application/json"}

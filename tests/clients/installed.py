@@ -1,0 +1,110 @@
+"""A client as it is installed for the tests, and how a program of it is run in a folder of its own.
+
+Each client has one name, by which everything of it is found: its programs and pins in `tests/clients/NAME`, its page
+`docs/clients/NAME.md`, a Python client's environment in `.venv-clients/NAME`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.acceptance.processes import ROOT, environment
+from tests.acceptance.serving import Served, unavailable
+from tests.clients.pages import Page
+
+CLIENTS = ROOT / "tests/clients"
+#: Clients that are small enough for every run of the tests; the others are tested by `make test-clients`.
+LIGHT = (CLIENTS / "light").read_text("utf-8").split()
+PROGRAM_SECONDS = 60
+SHOWN = 4_000
+
+
+@dataclass
+class Printed:
+    """What a program printed on its standard output."""
+
+    text: str
+
+    @property
+    def json(self) -> Any:
+        """The last line, in which the programs of the tests tell what they have seen."""
+        return json.loads(self.text.strip().rpartition("\n")[2])
+
+
+@dataclass
+class Client:
+    """An installed client, and the empty folder in which its programs run."""
+
+    name: str
+    folder: Path
+
+    @property
+    def sources(self) -> Path:
+        return CLIENTS / self.name
+
+    @property
+    def page(self) -> Page:
+        return Page.of(self.name)
+
+    @property
+    def binaries(self) -> Path:
+        """Where its commands lie; `python` is one of a Python client's."""
+        modules = self.sources / "node_modules"
+        return modules / ".bin" if modules.exists() else ROOT / ".venv-clients" / self.name / "bin"
+
+    def require(self) -> None:
+        """Skips the test unless the client is installed with the pins that stand in its folder; fails it in CI."""
+        stamps = {
+            "requirements.txt": self.binaries.parent / ".installed",
+            "package-lock.json": self.sources / "node_modules/.package-lock.json",
+        }
+        for pins, stamp in stamps.items():
+            file = self.sources / pins
+            if file.exists() and not (stamp.exists() and stamp.stat().st_mtime >= file.stat().st_mtime):
+                unavailable(f"{self.name} is not installed as pinned: run scripts/setup-clients {self.name}")
+
+    def configure(self, served: Served) -> None:
+        """Writes the files of the client's page into the folder, with this server's address."""
+        for name, text in self.page.files(served.base_url).items():
+            (self.folder / name).write_text(text, "utf-8")
+        modules = self.sources / "node_modules"
+        if modules.exists() and not (self.folder / "node_modules").exists():
+            (self.folder / "node_modules").symlink_to(modules)
+
+    def run(self, served: Served, file: str, *arguments: str, **variables: str) -> Printed:
+        """Runs a Python program out of the client's folder beside the files of its page."""
+        self.configure(served)
+        (self.folder / file).write_bytes((self.sources / file).read_bytes())
+        return self.execute(["python", file, *arguments], **variables)
+
+    def execute(
+        self, command: list[str], *, stdin: str = "", seconds: float = PROGRAM_SECONDS, **variables: str
+    ) -> Printed:
+        """Runs a command of the client in the folder.  Raises AssertionError with its output unless it ends well."""
+        path = f"{self.binaries}{os.pathsep}{os.environ['PATH']}"
+        home = {"HOME": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "", "PATH": path}
+        try:
+            done = subprocess.run(
+                ["/usr/bin/env", *command],
+                cwd=self.folder,
+                env=environment(**(home | variables)),
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired as late:
+            raise AssertionError(_told(command, f"is not done after {seconds} s", late.stdout, late.stderr)) from None
+        assert done.returncode == 0, _told(command, f"ended with {done.returncode}", done.stdout, done.stderr)
+        return Printed(done.stdout)
+
+
+def _told(command: list[str], what: str, *outputs: str | bytes | None) -> str:
+    shown = [(text.decode(errors="replace") if isinstance(text, bytes) else text or "")[-SHOWN:] for text in outputs]
+    return "\n".join([f"{shlex.join(command)} {what}", *shown])
