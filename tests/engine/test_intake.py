@@ -404,6 +404,15 @@ REFUSED: list[tuple[Any, str, str, str]] = [
     ),
     ([{**CALL, "call_id": None}], "missing_required_parameter", "input[0].call_id", ""),
     ([{"type": "additional_tools", "role": "developer"}], "missing_required_parameter", "input[0].tools", ""),
+    ([{"type": "agent_message", "id": "amsg_1"}], "missing_required_parameter", "input[0].content", "content"),
+    ([{"type": "agent_message", "content": 1}], "invalid_type", "input[0].content", "array"),
+    ([{"type": "agent_message", "content": [{"type": "x"}]}], "invalid_value", "input[0].content[0].type", "'x'"),
+    (
+        [{"type": "agent_message", "content": [{"type": "encrypted_content"}]}],
+        "missing_required_parameter",
+        "input[0].content[0].encrypted_content",
+        "encrypted_content",
+    ),
     ([{"type": "additional_tools", "role": "user", "tools": []}], "invalid_value", "input[0].role", "'developer'"),
     ([{"type": "additional_tools", "tools": 5}], "invalid_type", "input[0].tools", ""),
     (

@@ -91,6 +91,13 @@ def test_messages_of_the_same_role_are_one() -> None:
     assert messages(*items) == [("user", ["a", "b"]), ("assistant", ["c", "d"]), ("user", ["e"])]
 
 
+def test_what_one_agent_tells_another_is_the_users() -> None:
+    task = {"type": "encrypted_content", "encrypted_content": "say hi"}
+    told = {"type": "agent_message", "author": "/root", "content": [{"type": "input_text", "text": "Task: "}, task]}
+
+    assert messages(told) == [("user", ["Task: ", "say hi"])]
+
+
 def test_blank_text_is_not_said() -> None:
     assert messages(user("a"), said("assistant", " \n"), user(""), user("b")) == [("user", ["a", "b"])]
 

@@ -19,6 +19,12 @@ def message(role: str, *parts: Json | str) -> Json:
     return {"type": "message", "role": role, "content": content}
 
 
+def agent_message(about: str, task: str) -> Json:
+    """The task itself came from an argument that OpenAI would have encrypted."""
+    parts = [{"type": "input_text", "text": about}, {"type": "encrypted_content", "encrypted_content": task}]
+    return {"type": "agent_message", "author": "/root", "recipient": "/root/a", "content": parts}
+
+
 def image(**members: Any) -> Json:
     return {"type": "input_image", "image_url": PNG, **members}
 
@@ -62,6 +68,18 @@ MESSAGES: dict[str, tuple[list[Json], list[Json]]] = {
     "several texts are one": ([message("user", "a", "b")], [{"role": "user", "content": "a\nb"}]),
     "no text": ([message("user")], [{"role": "user", "content": ""}]),
     "a developer is a system": ([message("developer", "Rule")], [{"role": "system", "content": "Rule"}]),
+    "what one agent tells another is the user's": (
+        [agent_message("New task: ", "say hi")],
+        [{"role": "user", "content": "New task: \nsay hi"}],
+    ),
+    "it waits for the outputs of open calls": (
+        [call("c1"), agent_message("From ", "b"), output("c1", "1")],
+        [
+            called(("c1", "f", "{}")),
+            {"role": "tool", "tool_call_id": "c1", "content": "1"},
+            {"role": "user", "content": "From \nb"},
+        ],
+    ),
     "systems at the head are one": (
         [message("system", "a"), message("developer", "b"), user("c"), message("system", "d")],
         [

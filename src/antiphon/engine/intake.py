@@ -176,6 +176,8 @@ def check_parts(parts: list[Part], allowed: tuple[str, ...], path: str) -> None:
             raise bad_choice(f"{where}.type", part.type, allowed)
         if part.type in ("input_text", "output_text") and part.text is None:
             raise missing(f"{where}.text")
+        if part.type == "encrypted_content" and part.encrypted_content is None:
+            raise missing(f"{where}.encrypted_content")
         if part.type == "input_image" and part.image_url is None and part.file_id is None:
             raise missing(f"{where}.image_url")
         if part.type == "input_file" and not (part.file_id or part.file_url or part.file_data):
@@ -196,6 +198,8 @@ def _check(view: Item, kind: str, path: str) -> None:
         _check_output(view, f"{path}.output")
     if kind == "reasoning":
         _check_reasoning(view, path)
+    if kind == "agent_message":
+        _check_content(view, ("input_text", "encrypted_content"), f"{path}.content")
     if kind in _BRING:
         read_listed(view.tools, f"{path}.tools")
     if kind == "additional_tools" and view.role not in (None, "developer"):
@@ -209,7 +213,7 @@ def _check(view: Item, kind: str, path: str) -> None:
 #: Items that carry declarations of tools, those of a tool search, and those that have no status (reference 6.1, 6.3).
 _BRING = ("additional_tools", "tool_search_output")
 _SEARCHES = ("tool_search_call", "tool_search_output")
-_STATELESS = ("additional_tools", "configuration_update")
+_STATELESS = ("additional_tools", "agent_message", "configuration_update")
 
 
 def _check_reasoning(view: Item, path: str) -> None:
@@ -222,6 +226,14 @@ def _check_reasoning(view: Item, path: str) -> None:
         for index, part in enumerate(parts):
             if not part.type or part.text is None:
                 raise missing(f"{path}.{name}[{index}].{'text' if part.type else 'type'}")
+
+
+def _check_content(view: Item, allowed: tuple[str, ...], path: str) -> None:
+    raw = bytes(view.content)
+    if raw in _NULL:
+        raise missing(path)
+    if raw[:1] != b'"':
+        check_parts(decode(_parts, raw, path), allowed, path)
 
 
 def _check_output(view: Item, path: str) -> None:

@@ -23,6 +23,8 @@ class Part(msgspec.Struct, gc=False):
     file_url: str | None = None
     file_data: str | None = None
     filename: str | None = None
+    #: In an ``agent_message``: what a tool's argument held whose schema marks it as ``encrypted``.
+    encrypted_content: str | None = None
 
 
 class Item(msgspec.Struct):
@@ -71,6 +73,7 @@ ID_PREFIXES = {
     "custom_tool_call": "ctc_",
     "custom_tool_call_output": "ctco_",
     "reasoning": "rs_",
+    "agent_message": "amsg_",
     "compaction": "cmp_",
     "file_search_call": "fs_",
     "web_search_call": "ws_",

@@ -12,6 +12,7 @@ from antiphon.engine.ports import ContextItem, ModelRequest
 from antiphon.protocol.items import ANSWERS, Item, Part, text_of_raw
 from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.tools import Tool
+from antiphon.upstreams.agent_messages import as_message
 from antiphon.upstreams.chat_completions.options import Options
 from antiphon.upstreams.custom_tools import arguments_of, description_of, parameters_of
 from antiphon.upstreams.efforts import clamped
@@ -162,15 +163,16 @@ class _Builder:
         self._held: list[Item] = []
 
     def add(self, item: ContextItem) -> None:
-        handler = _HANDLERS.get(item.view.kind)
+        view = as_message(item.view)
+        handler = _HANDLERS.get(view.kind)
         if handler is None:
             return
-        if self._open and item.view.kind == "message" and not self._goes_on(item.view):
-            self._held.append(item.view)
+        if self._open and view.kind == "message" and not self._goes_on(view):
+            self._held.append(view)
             return
-        if item.view.kind not in ANSWERS and not self._open:
+        if view.kind not in ANSWERS and not self._open:
             self._show_images()
-        handler(self, item.view)
+        handler(self, view)
 
     def _goes_on(self, item: Item) -> bool:
         """It joins the message that has the open calls."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from antiphon.engine.ports import ContextItem
 from antiphon.protocol.items import ANSWERS, Item, Part, text_of_raw
+from antiphon.upstreams.agent_messages import as_message
 from antiphon.upstreams.custom_tools import arguments_of
 from antiphon.upstreams.messages.blocks import Block, CallIds, blocks_of, text_block, tool_input
 from antiphon.upstreams.opaque import unwrapped
@@ -37,9 +38,10 @@ class Conversation:
     def take(self, items: Sequence[ContextItem]) -> None:
         """All items of the context, in order."""
         for item in items:
-            handler = _HANDLERS.get(item.view.kind)
+            view = as_message(item.view)
+            handler = _HANDLERS.get(view.kind)
             if handler is not None:
-                handler(self, item.view)
+                handler(self, view)
 
     def instruct(self, text: str) -> None:
         """Instructions once: clients that continue a response send theirs again with every turn."""

@@ -68,6 +68,7 @@ _HEEDED = frozenset(
 #: Items that have no ``status`` when they are sent; as stored, every item has one (reference 6.1).
 _NO_STATUS = frozenset(
     {
+        "agent_message",
         "compaction",
         "custom_tool_call",
         "custom_tool_call_output",
