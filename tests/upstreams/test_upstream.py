@@ -498,6 +498,11 @@ async def models(data: bytes, **options: Any) -> list[ModelInfo]:
         ({"data": [{"id": "a", "created": 5.5, "owned_by": ""}]}, [("a", 5)]),
         ({"models": [], "object": "list", "data": None}, []),
         ({}, []),
+        ({"data": [{"id": "a", "max_model_len": 32768}]}, [ModelInfo("a", 0, "here", 32768)]),
+        ({"data": [{"id": "a", "context_length": 8192}]}, [ModelInfo("a", 0, "here", 8192)]),
+        ({"data": [{"id": "a", "meta": {"n_ctx": 4096, "n_ctx_train": 131072}}]}, [ModelInfo("a", 0, "here", 4096)]),
+        ({"data": [{"id": "a", "meta": {"n_ctx_train": 131072}}]}, [ModelInfo("a", 0, "here", 131072)]),
+        ({"data": [{"id": "a", "max_model_len": "long", "context_length": 0, "meta": []}]}, [("a", 0)]),
     ],
 )
 async def test_a_list_of_models(body: Any, expected: list[Any]) -> None:

@@ -13,8 +13,10 @@ from tests.web.conftest import Serve
 from antiphon import assemble
 from antiphon.config import Config
 from antiphon.engine.deltas import TextDelta
+from antiphon.engine.ports import Capabilities, ModelInfo
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.web import messages, transport
+from antiphon.web.api.agent_models import described
 from antiphon.web.app import Route
 
 OPEN = {"/health", "/ready", "/openapi.json"}
@@ -139,6 +141,27 @@ async def test_models(serve: Serve) -> None:
     assert (await here.client.get("/v1/models/other%2Fmodel")).json["id"] == "other/model"
     unknown = await here.client.get("/v1/models/nobody")
     assert (unknown.status, unknown.error["code"], unknown.error["param"]) == (404, "model_not_found", "model")
+
+
+async def test_models_are_described_to_who_asks_for_it(serve: Serve) -> None:
+    here = await serve(aliases={"gpt-5.5": "demo"})
+
+    plain = (await here.client.get("/v1/models")).json
+    told = (await here.client.get("/v1/models?client_version=0.169.0")).json
+
+    assert [model["id"] for model in plain["data"]] == ["demo", "gpt-5.5", "other/model"]
+    assert plain.keys() == {"object", "data"}
+    assert (told["object"], told["data"]) == ("list", plain["data"])
+    described = [(model["slug"], model["priority"], model["input_modalities"]) for model in told["models"]]
+    assert described == [("demo", 1, ["text", "image"]), ("other/model", 2, ["text", "image"])]
+    assert "context_window" not in told["models"][0]
+
+
+def test_a_described_model_says_what_it_takes_and_how_much() -> None:
+    blind = described(ModelInfo("m", 0, "them", context=8192), Capabilities(images=False, verbosity=True), 3)
+
+    assert blind["input_modalities"] == ["text"]
+    assert (blind["context_window"], blind["support_verbosity"], blind["priority"]) == (8192, True, 3)
 
 
 async def test_health_and_readiness(serve: Serve) -> None:

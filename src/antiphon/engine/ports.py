@@ -91,6 +91,8 @@ class ModelInfo(msgspec.Struct, frozen=True):
     id: str
     created: int
     owned_by: str
+    #: Tokens that its window holds; None where its side does not say.
+    context: int | None = None
 
 
 class Capabilities(msgspec.Struct, frozen=True):

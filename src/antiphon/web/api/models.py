@@ -1,8 +1,11 @@
 """``/v1/models``.  Shapes: reference 13.1."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from antiphon.engine.ports import ModelInfo, Models
+from antiphon.web.api.agent_models import described
 from antiphon.web.messages import Reply, Request
 
 
@@ -19,8 +22,17 @@ class ModelList:
         if request.headers.get("x-antiphon-instance") == self._instance:
             # It is this server that asks: looking again would wait for itself.
             return Reply(b'{"object":"list","data":[]}', headers=self._headers)
-        listed = [_shape(model) for model in await self._models.all()]
-        return Reply(msgspec.json.encode({"object": "list", "data": listed}), headers=self._headers)
+        models = await self._models.all()
+        listed: dict[str, object] = {"object": "list", "data": [_shape(model) for model in models]}
+        if "client_version" in request.query:
+            listed["models"] = await self._described(models)
+        return Reply(msgspec.json.encode(listed), headers=self._headers)
+
+    async def _described(self, models: Sequence[ModelInfo]) -> list[dict[str, object]]:
+        """The models without aliases: who sets one up for a client means a name that the client knows by itself."""
+        routes = [(model, await self._models.route(model.id)) for model in models]
+        own = [(model, route.upstream.capabilities(route.model)) for model, route in routes if route.model == model.id]
+        return [described(model, capabilities, place) for place, (model, capabilities) in enumerate(own, 1)]
 
     async def one(self, request: Request) -> Reply:
         """GET /v1/models/{model}: every name that a request may use, also those that the list leaves out."""

@@ -91,7 +91,7 @@ OPERATIONS: dict[str, Operation] = {
     f"GET {_CONVERSATION}/items": Operation("The items.", "ItemList", query=_PAGE, errors=(400, 404)),
     f"GET {_CONVERSATION}/items/{{item_id}}": Operation("An item.", "Item", query=("include",), errors=(400, 404)),
     f"DELETE {_CONVERSATION}/items/{{item_id}}": Operation("Removes an item.", "Conversation", errors=(400, 404)),
-    "GET /v1/models": Operation("The models that can be asked.", "ModelList"),
+    "GET /v1/models": Operation("The models that can be asked.", "ModelList", query=("client_version",)),
     "GET /v1/models/{model}": Operation("A model; its name may hold slashes.", "Model", errors=(404,)),
     "GET /health": Operation("The process lives.", "Health"),
     "GET /ready": Operation("The store and at least one model can be used.", "Readiness"),

@@ -411,7 +411,7 @@ _BODIES: dict[str, Json] = {
         prompt_cache_key=nullable(TEXT),
     ),
     "Model": only({"id": TEXT, "object": one_of("model"), "created": WHOLE, "owned_by": TEXT}),
-    "ModelList": only({"object": one_of("list"), "data": listed(ref("Model"))}),
+    "ModelList": only({"object": one_of("list"), "data": listed(ref("Model"))}, models=listed(OBJECT)),
     "Health": only({"status": one_of("ok")}),
     "Readiness": only({"status": one_of("ready", "unavailable"), "store": TEXT, "models": WHOLE}),
     "Document": shape({"openapi": TEXT, "info": OBJECT, "paths": OBJECT}),
@@ -438,4 +438,5 @@ QUERY: dict[str, Json] = {
     "stream": {"type": "boolean", "default": False},
     "starting_after": WHOLE,
     "include_obfuscation": TRUTH,
+    "client_version": TEXT,
 }
