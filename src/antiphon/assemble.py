@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from antiphon.attachments import FetchedAttachments
 from antiphon.clock import SystemClock
 from antiphon.config import Config, ConfigError, UpstreamConfig
 from antiphon.coordinators.local import LocalCoordinator
-from antiphon.engine.ports import Store, Tool, Upstream
+from antiphon.engine.ports import Clock, Store, Tool, Upstream
 from antiphon.engine.turns import Limits
 from antiphon.fetching import Fetcher
 from antiphon.prompts import Prompts
@@ -30,7 +31,7 @@ from antiphon.upstreams import messages, responses
 from antiphon.upstreams.catalog import Catalog, Entry
 from antiphon.upstreams.chat_completions import ChatCompletions, Options
 from antiphon.upstreams.discovery import Found, discover
-from antiphon.upstreams.embedded import naming, sizing
+from antiphon.upstreams.embedded import disk, naming, sizing
 from antiphon.upstreams.embedded.upstream import Embedded
 from antiphon.upstreams.http import Timeouts
 from antiphon.upstreams.scripted import ScriptedUpstream
@@ -145,7 +146,8 @@ class Server:
         """Every endpoint, in one place."""
         tokens = InputTokens(self.runs, self.config.body_max_bytes, self.prompts)
         conversations = Conversations(self.store, self.clock, self.config.body_max_bytes)
-        models = ModelList(self.catalog, self.instance)
+        default = self.config.default_model or self.catalog.aliases.get("*", "")
+        models = ModelList(self.catalog, self.instance, default)
         health = Health(self.store, self.catalog)
         about = OpenApi()
         routes = [
@@ -267,7 +269,12 @@ def _check_exposure(config: Config) -> None:
         raise ConfigError(f"api_keys: listening on {config.host} needs at least one key; give --api-key.")
 
 
-def _catalog(config: Config, clock: SystemClock, instance: str, catch_all: str | None) -> Catalog:
+def catalog_of(config: Config, clock: Clock, instance: str = "") -> Catalog:
+    """What a server of this configuration offers, for whoever wants to know without one."""
+    return _catalog(config, clock, instance, _only_model(config))
+
+
+def _catalog(config: Config, clock: Clock, instance: str, catch_all: str | None) -> Catalog:
     entries = [_entry(upstream, config, clock, instance) for upstream in config.upstreams]
     names = [entry.name for entry in entries]
     double = next((name for name in names if names.count(name) > 1), None)
@@ -295,17 +302,36 @@ def _bundled(config: Config) -> dict[str, Path]:
     return {DEMO_MODEL: file} if config.demo_model and file.is_file() else {}
 
 
-def _embedded(config: Config, clock: SystemClock) -> list[Entry]:
+def model_files(config: Config) -> dict[str, Path]:
+    """The files of the embedded engine under their names: those given by path, those by name, and the bundled one."""
+    on_disk = [text for text in config.models if not _is_path(text)]
+    known = disk.on_disk(Path.home(), os.environ) if on_disk else []
     try:
-        files = naming.named(config.models)
+        files = naming.named(text for text in config.models if _is_path(text))
     except ValueError as error:
         raise ConfigError(f"models: {error}") from None
-    files = _bundled(config) | files
+    for text in on_disk:
+        model = disk.find(text, known)
+        if model is None:
+            raise ConfigError(f"models: '{text}' is neither a file nor among the names that `antiphon models` lists.")
+        if model.name in files:
+            raise ConfigError(f"models: the name '{model.name}' is given twice.")
+        files[model.name] = model.path
+    return _bundled(config) | files
+
+
+def _is_path(text: str) -> bool:
+    """Names of models may have slashes too, so that a path is what ends like one or is there."""
+    return text.lower().endswith(".gguf") or Path(text).expanduser().exists()
+
+
+def _embedded(config: Config, clock: Clock) -> list[Entry]:
+    files = model_files(config)
     timeouts = Timeouts(config.connect_seconds, config.first_byte_seconds, config.idle_seconds)
     return [Entry(EMBEDDED, Embedded(files, clock, _pick(config, sizing.Settings), timeouts))] if files else []
 
 
-def _entry(upstream: UpstreamConfig, config: Config, clock: SystemClock, instance: str) -> Entry:
+def _entry(upstream: UpstreamConfig, config: Config, clock: Clock, instance: str) -> Entry:
     if upstream.dialect == "scripted":
         return Entry(upstream.name or "scripted", ScriptedUpstream(), upstream.models)
     if _is_itself(upstream.url, config):

@@ -99,7 +99,10 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
         Meta(description="Ports of this machine where engines are looked for."),
     ] = msgspec.field(default_factory=lambda: [11434, 8000, 8080, 1234])
     discover_seconds: Annotated[float, Meta(gt=0, description="Longest wait for engines that are looked for.")] = 0.3
-    models: Annotated[list[str], Meta(description="GGUF files to serve with the embedded engine.")] = []
+    models: Annotated[
+        list[str],
+        Meta(description="GGUF files to serve with the embedded engine, by path or by a name from `antiphon models`."),
+    ] = []
     aliases: Annotated[
         dict[str, str], Meta(description="Further names for models, `NAME=MODEL`; the name `*` catches every other.")
     ] = {}

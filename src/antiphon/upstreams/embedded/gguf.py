@@ -15,6 +15,7 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 #: How much of a file is read for its header; the second bound where the first is not enough.
 HEADER_BYTES = (16 << 20, 256 << 20)
+LABEL_BYTES = 64 << 10
 PAIRS_MAX = 65536
 TENSORS_MAX = 1 << 20
 DIMENSIONS_MAX = 8
@@ -29,6 +30,12 @@ _NUMBERS = {
     kind: struct.Struct("<" + code)
     for kind, code in zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True)
 }
+#: What most tensors of a file are kept as, in the order of llama.cpp's numbers for it.
+_FILE_TYPES = (
+    "F32 F16 Q4_0 Q4_1 - - - Q8_0 Q5_0 Q5_1 Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K IQ2_XXS IQ2_XS "
+    "Q2_K_S IQ3_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S IQ3_M IQ2_S IQ2_M IQ4_XS IQ1_M BF16 - - - TQ1_0 TQ2_0 MXFP4"
+)
+_QUANTIZATIONS = {number: name for number, name in enumerate(_FILE_TYPES.split()) if name != "-"}
 #: Bytes of a number in the cache of keys and values, which the engine keeps as 16-bit floats.
 _CACHED_BYTES = 2
 
@@ -49,6 +56,14 @@ class Header(msgspec.Struct, frozen=True):
     cache_bytes_per_token: int | None = None
 
 
+class Label(msgspec.Struct, frozen=True):
+    """What the first bytes of a GGUF file say, where they do: enough for a list of many."""
+
+    architecture: str
+    size: str = ""
+    quantization: str = ""
+
+
 class _Cut(Exception):
     """The bytes end before the header does."""
 
@@ -64,6 +79,31 @@ def read_header(path: Path) -> Header:
     if header.architecture == "clip":
         raise ValueError(f"{path} is a projector for images (mmproj), not a language model.")
     return header
+
+
+def read_label(path: Path) -> Label:
+    """The label of a model.  Raises ``ValueError`` for what is none, ``OSError`` for what cannot be read."""
+    with path.open("rb") as file:
+        data = file.read(LABEL_BYTES)
+    reader = _Reader(data)
+    pairs: dict[str, Any] = {}
+    try:
+        if data[:4] != MAGIC or reader.number(_U32) not in VERSIONS:
+            raise ValueError(f"{path} is not a GGUF file.")
+        reader.number(_U64)
+        for _ in range(min(reader.number(_U64), PAIRS_MAX)):
+            key, value = reader.pair()
+            pairs[key] = value
+    except _Cut:
+        pass  # what describes the model stands before its vocabulary
+    except _Malformed as error:
+        raise ValueError(f"{path} {error}.") from None
+    architecture = _text(pairs, "general.architecture")
+    if architecture is None:
+        raise ValueError(f"{path} is not a model: its header names no architecture.")
+    kind: Any = pairs.get("general.file_type")
+    quantization = _QUANTIZATIONS.get(kind, "") if isinstance(kind, int) else ""
+    return Label(architecture, _text(pairs, "general.size_label") or "", quantization)
 
 
 def _read(path: Path) -> Header:

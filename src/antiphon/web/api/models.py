@@ -10,12 +10,17 @@ from antiphon.web.messages import Reply, Request
 
 
 class ModelList:
-    """The handlers; ``instance`` lets another look for models notice that it found this server itself."""
+    """The handlers; ``instance`` lets another look for models notice that it found this server itself.
 
-    def __init__(self, models: Models, instance: str) -> None:
+    ``default``: the model to be used by clients that have no choice of their own; a header of the list tells it.
+    """
+
+    def __init__(self, models: Models, instance: str, default: str = "") -> None:
         self._models = models
         self._instance = instance
-        self._headers = ((b"x-antiphon-instance", instance.encode()),)
+        self._headers: tuple[tuple[bytes, bytes], ...] = ((b"x-antiphon-instance", instance.encode()),)
+        if default.isascii() and default.isprintable() and default:
+            self._headers += ((b"x-antiphon-default-model", default.encode()),)
 
     async def all(self, request: Request) -> Reply:
         """GET /v1/models"""

@@ -1,0 +1,62 @@
+"""A running server as a client sees it: where it is, what it offers, what it answers.
+
+Must not know what is printed.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from antiphon.config import ConfigError
+from antiphon.engine.ports import ModelInfo, UpstreamError
+from antiphon.upstreams.failures import failure_of
+from antiphon.upstreams.http import HttpClient, Receiver, Timeouts, Whole
+from antiphon.upstreams.listing import ModelList, infos
+
+#: How long a server on this machine may take to say what it offers.
+OFFER_SECONDS = 10.0
+
+
+class Offer(NamedTuple):
+    """The models, and the one for clients that have no choice of their own; empty: there is none."""
+
+    models: list[ModelInfo]
+    default: str
+
+    def choice(self) -> str | None:
+        """The model of whoever names none: the default, or the only one."""
+        return self.default or (self.models[0].id if len(self.models) == 1 else None)
+
+
+class Remote:
+    """One server.  Raises ``ConfigError`` for a base URL that cannot be used."""
+
+    def __init__(self, base_url: str, key: str | None = None, timeouts: Timeouts | None = None) -> None:
+        try:
+            self._client = HttpClient(base_url, timeouts or Timeouts(1.0, OFFER_SECONDS, OFFER_SECONDS))
+        except ValueError as error:
+            raise ConfigError(f"base_url: {error}.") from None
+        self.base_url = self._client.base_url
+        self.key = key
+        self._headers = {"content-type": "application/json", "user-agent": "antiphon"}
+        if key:
+            self._headers["authorization"] = f"Bearer {key}"
+
+    async def offer(self) -> Offer:
+        """What it offers.  Raises ``UpstreamError``."""
+        whole = Whole()
+        await self._client.send("GET", "/models", self._headers, b"", whole)
+        if whole.status != 200:
+            raise failure_of(whole.status, bytes(whole.body), whole.headers)
+        try:
+            listed = msgspec.json.decode(bytes(whole.body), type=ModelList)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise UpstreamError(f"{self.base_url} is no server of this API.") from None
+        return Offer(infos(listed, ""), whole.headers.get("x-antiphon-default-model", ""))
+
+    async def respond(self, body: bytes, receiver: Receiver) -> None:
+        """One response, handed on as it comes.  Raises ``UpstreamError``."""
+        await self._client.send("POST", "/responses", self._headers, body, receiver)
+
+    def close(self) -> None:
+        self._client.close()
