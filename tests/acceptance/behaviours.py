@@ -179,6 +179,21 @@ def structured(asked: Asked) -> Iterator[Step]:
     yield from words(json.dumps(instance(schema, asked.said)))
 
 
+def talker(asked: Asked) -> Iterator[Step]:
+    """Calls nothing, whatever is demanded; yet it fills a schema."""
+    yield from structured(asked) if "response_format" in asked.body else words("Let us talk about something else.")
+
+
+def persuaded(asked: Asked) -> Iterator[Step]:
+    """Calls its first tool when it is asked a second time."""
+    if any(message["role"] == "assistant" for message in asked.messages):
+        name, declared = next(iter(asked.tools.items()))
+        yield Call(0, name, json.dumps(instance(declared["parameters"], "Rome")))
+        yield Finish("tool_calls")
+    else:
+        yield from words("I would rather not.")
+
+
 def instance(schema: Json, text: str, root: Json | None = None) -> Any:
     """A value of the schema; strings are the last word of the text, numbers the first number in it."""
     root = root or schema
@@ -274,10 +289,12 @@ BEHAVIOURS: dict[str, Callable[[Asked], Iterator[Step]]] = {
     "filtered": filtered,
     "gated": gated,
     "memory": memory,
+    "persuaded": persuaded,
     "refuser": refuser,
     "story": story,
     "structured": structured,
     "system": system,
+    "talker": talker,
     "thinker": thinker,
 }
 

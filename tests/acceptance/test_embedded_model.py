@@ -123,6 +123,22 @@ def test_a_tool_is_called_and_its_result_used(demo: OpenAI) -> None:
     assert mostly([is_called(city) for city in ("Paris", "Oslo", "Lisbon")])
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "get_weather"}])
+@pytest.mark.parametrize("question", [PROMPT, "Hello!", "What is the weather in Rome?"])
+def test_a_call_is_made_whatever_is_asked(demo: OpenAI, choice: Any, question: str) -> None:
+    asked: Any = {"model": MODEL, "input": question, "tools": [WEATHER], "tool_choice": choice, "temperature": 0}
+    whole = demo.responses.create(**asked)
+    with demo.responses.stream(**asked) as stream:
+        deltas = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
+
+    [call] = whole.output
+    assert call.type == "function_call"
+    assert whole.status == "completed"
+    assert list(json.loads(call.arguments)) == ["location"]
+    assert len(deltas) > 2
+    assert "".join(deltas) == call.arguments
+
+
 class Person(BaseModel):
     name: str
     age: int

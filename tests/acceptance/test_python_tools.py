@@ -133,6 +133,37 @@ def test_a_call_may_be_demanded(client: OpenAI, chat: ChatControl, choice: Any, 
     assert client.responses.retrieve(response.id).to_dict()["tool_choice"] == choice
 
 
+def test_a_call_is_made_by_a_model_that_has_to_be_asked_twice(client: OpenAI) -> None:
+    asked: Any = {"model": "persuaded", "input": "Hi", "tools": [WEATHER, TIME], "tool_choice": "required"}
+    whole = client.responses.create(**asked)
+    with client.responses.stream(**asked) as stream:
+        events = list(stream)
+
+    assert calls(whole) == {"get_weather": {"city": "Rome"}}
+    assert [item.type for item in whole.output] == ["function_call"]
+    assert not any(event.type == "response.output_text.delta" for event in events)
+    assert calls(stream.get_final_response()) == calls(whole)
+
+
+def test_a_named_function_is_called_for_a_model_that_never_calls(client: OpenAI) -> None:
+    response = client.responses.create(
+        model="talker", input="Rome", tools=[WEATHER, TIME], tool_choice={"type": "function", "name": "get_time"}
+    )
+
+    assert response.status == "completed"
+    assert list(calls(response)) == ["get_time"]
+    assert list(calls(response)["get_time"]) == ["zone"]
+
+
+def test_a_call_that_never_comes_is_no_answer(client: OpenAI) -> None:
+    response = client.responses.create(model="talker", input="Rome", tools=[WEATHER, TIME], tool_choice="required")
+
+    assert response.status == "failed"
+    assert response.output == []
+    assert response.error is not None
+    assert "did not call" in response.error.message
+
+
 def test_tools_are_not_offered_when_the_choice_is_none(client: OpenAI, chat: ChatControl) -> None:
     response = client.responses.create(model="caller", input="get_time is not wanted", tools=[TIME], tool_choice="none")
 

@@ -479,7 +479,7 @@ async def test_a_list_without_end() -> None:
 # --- What models take ---
 
 
-STRICT = {"strict_text": True, "strict_functions": True, "strict_inputs": True}
+STRICT = {"strict_text": True, "strict_functions": True, "strict_inputs": True, "forced_calls": True}
 TOLD = {"verbosity": True, "reasoning": True}
 
 
@@ -490,9 +490,9 @@ def test_capabilities() -> None:
     assert spoken.capabilities("gpt-5.5") == Capabilities(images=True, files=True, **TOLD, **STRICT)
     assert spoken.capabilities("small-1") == Capabilities(images=False, files=False, **TOLD, **STRICT)
 
-    old = {"claude-3*": messages.Options(prefill=True, documents=True)}
+    old = {"claude-3*": messages.Options(prefill=True, documents=True, forced_calls=False)}
     written = Messages("http://127.0.0.1:1/v1", clock, options=old)
-    assert written.capabilities("claude-opus-4-8") == Capabilities(strict_text=True)
+    assert written.capabilities("claude-opus-4-8") == Capabilities(strict_text=True, forced_calls=True)
     assert written.capabilities("claude-3-7-sonnet") == Capabilities(files=True, prefill=True, strict_text=True)
 
 

@@ -110,6 +110,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     strict_text: bool = False
     strict_functions: bool = False
     strict_inputs: bool = False
+    #: Its side makes the calls that ``tool_choice`` demands.
+    forced_calls: bool = False
 
 
 class Upstream(Protocol):

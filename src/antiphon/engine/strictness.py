@@ -17,6 +17,7 @@ from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, RefusalDelt
 from antiphon.engine.ports import Capabilities, ContextItem
 from antiphon.protocol.items import Item
 from antiphon.protocol.responses import ResponseError
+from antiphon.protocol.tools import Tool
 
 #: How often a model is asked again for one reply.
 RETRIES_MAX = 2
@@ -36,11 +37,13 @@ class Native(NamedTuple):
     text: bool = False
     functions: bool = False
     inputs: bool = False
+    #: The calls that ``tool_choice`` demands.
+    calls: bool = False
 
 
 def native_to(takes: Capabilities) -> Native:
     """What is left to the upstream, by what is known of the model."""
-    return Native(takes.strict_text, takes.strict_functions, takes.strict_inputs)
+    return Native(takes.strict_text, takes.strict_functions, takes.strict_inputs, takes.forced_calls)
 
 
 class Accept(NamedTuple):
@@ -52,10 +55,11 @@ class Accept(NamedTuple):
 class Retry(NamedTuple):
     """The model is to be asked again, with ``messages`` behind the items that it saw (instead of an earlier Retry's).
 
-    Nothing that was held back may be told.
+    Nothing that was held back may be told.  ``alone``: only the arguments of this tool's call are asked for.
     """
 
     messages: list[ContextItem]
+    alone: Tool | None = None
 
 
 class Fail(NamedTuple):
@@ -118,9 +122,10 @@ class Strictness:
         self._attempts = 0
         #: Set once the reply is broken for good while it streams: the upstream's request is to be ended.
         self.failed: ResponseError | None = None
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Another attempt."""
         self._said: list[_Said] = []
         self._text: _Said | None = None
         self._calls: dict[int, _Said | None] = {}
@@ -138,7 +143,7 @@ class Strictness:
             if self.failed is not None:
                 break
             said = self._bound(delta)
-            piece = _words(delta)
+            piece = words_of(delta)
             if said is not None and not said.feed(piece):
                 self._break(said)
             elif self._held or (said is not None and not said.native):
@@ -155,7 +160,7 @@ class Strictness:
             return self._bound_call(delta)
         if isinstance(delta, RefusalDelta):
             self._refused = self._refused or bool(delta.text)
-        if _words(delta):
+        if words_of(delta):
             self._text = None  # what comes behind it is another item
         return None
 
@@ -216,7 +221,7 @@ class Strictness:
             return Fail(_broken(said, errors, self._attempts + 1))
         self._attempts += 1
         messages = _messages(self._said, wrong)
-        self._begin()
+        self.begin()
         return Retry(messages)
 
     async def _wrong(self, *, cut: bool) -> list[tuple[_Said, list[str]]]:
@@ -257,7 +262,7 @@ class Strictness:
             text = "{}"  # what a call without arguments is told as
         errors = await asyncio.to_thread(said.contract.errors, text)
         if errors and said.call is None:
-            inside = _unfenced(text)
+            inside = unfenced(text)
             if inside is not None and not await asyncio.to_thread(said.contract.errors, inside):
                 said.mended = inside
                 return []
@@ -273,7 +278,7 @@ class Strictness:
                 yield TextDelta(said.mended)
 
 
-def _unfenced(text: str) -> str | None:
+def unfenced(text: str) -> str | None:
     """What stands inside a fence of Markdown, which many models put around JSON."""
     whole = text.strip()
     head, line, rest = whole.partition("\n")
@@ -308,11 +313,17 @@ def _messages(all_said: Sequence[_Said], wrong: Sequence[tuple[_Said, list[str]]
     Calls are shown as text: histories with arguments that are no JSON are refused by many upstreams.
     """
     shown = [_shown(said) for said in all_said]
-    attempt = "\n\n".join(text for text in shown if text)[:ATTEMPT_CHARS_MAX]
+    attempt = "\n\n".join(text for text in shown if text)
     pleas = [_plea(said, errors) for said, errors in wrong]
-    reply = Item(role="assistant", content=msgspec.Raw(encode([{"type": "output_text", "text": attempt or "-"}])))
-    plea = Item(role="user", content=msgspec.Raw(encode([{"type": "input_text", "text": "\n\n".join(pleas)}])))
-    return [ContextItem(reply, b""), ContextItem(plea, b"")]
+    return asked_again(attempt, "\n\n".join(pleas))
+
+
+def asked_again(attempt: str, plea: str) -> list[ContextItem]:
+    """What the model said, and what it is asked for instead, as messages."""
+    text = attempt[:ATTEMPT_CHARS_MAX] or "-"
+    reply = Item(role="assistant", content=msgspec.Raw(encode([{"type": "output_text", "text": text}])))
+    asked = Item(role="user", content=msgspec.Raw(encode([{"type": "input_text", "text": plea}])))
+    return [ContextItem(reply, b""), ContextItem(asked, b"")]
 
 
 def _shown(said: _Said) -> str:
@@ -330,7 +341,7 @@ def _plea(said: _Said, errors: Sequence[str]) -> str:
     )
 
 
-def _words(delta: Delta) -> str:
+def words_of(delta: Delta) -> str:
     """What of it is said."""
     if isinstance(delta, CallDelta):
         return delta.arguments

@@ -16,6 +16,7 @@ from antiphon.engine.contracts import Contracts
 from antiphon.engine.deltas import Delta
 from antiphon.engine.draft import Draft
 from antiphon.engine.fold import FoldedItem
+from antiphon.engine.forcing import Forcing, Keeper, demanded, for_arguments
 from antiphon.engine.offers import Hosted
 from antiphon.engine.ports import (
     Clock,
@@ -40,6 +41,7 @@ from antiphon.protocol.events import Event
 from antiphon.protocol.items import decode_item
 from antiphon.protocol.requests import OUTPUT_TOKENS_MIN, CreateResponse
 from antiphon.protocol.responses import InputDetails, Outcome, OutputDetails, ResponseError, Usage
+from antiphon.protocol.tools import Tool as Declaration
 from antiphon.protocol.tools import read_listed
 
 #: Characters a token stands for, where an upstream tells no usage (design decision 13).
@@ -82,7 +84,7 @@ class _Broken(Exception):  # it ends the loop with an outcome
 class _Kept:
     """A feed behind a keeper."""
 
-    def __init__(self, feed: Feed, keeper: Strictness) -> None:
+    def __init__(self, feed: Feed, keeper: Keeper) -> None:
         self._feed = feed
         self._keeper = keeper
         self.break_off: Callable[[], object] = _nothing
@@ -113,6 +115,10 @@ class Turns:
         self._items = list(plan.items)
         #: What was wrong with the last attempt of this turn; the attempts that fail are nobody's history.
         self._pleas: list[ContextItem] = []
+        #: The tool of which this attempt only asks the arguments.
+        self._alone: Declaration | None = None
+        #: Whether the call that ``tool_choice`` demands was made; it is forced once, or a loop would never end (5.3).
+        self._forced = False
         self._usage: Usage | None = None
         self._hosted_calls = 0
         #: Whether a tool was run that is not read-only: then the whole must not be tried again unasked.
@@ -177,7 +183,7 @@ class Turns:
         for _ in range(self._plan.limits.model_calls_max):
             # An item that is open was cut, and this model call goes on with it.
             seen = sum(item.body is not None for item in self._draft.fold.items)
-            stop = await (self._strict_turn(seen) if self._plan.contracts.any else self._model_turn())
+            stop = await self._kept_turn(seen)
             self._count(stop, seen)
             cut = stop.reason in _INCOMPLETE
             self._publish(self._draft.end_turn(cut=cut))
@@ -195,9 +201,11 @@ class Turns:
     def _completed(self) -> Outcome:
         return Outcome("completed", int(self._clock.now()), usage=self._usage)
 
-    async def _strict_turn(self, seen: int) -> Stop:
-        """A model turn that keeps what ``strict`` promises: asked again while it breaks that (design decision 14)."""
-        keeper = Strictness(self._plan.contracts, self._plan.native)
+    async def _kept_turn(self, seen: int) -> Stop:
+        """A model turn that keeps what is promised of it: asked again while it breaks that (design decision 14)."""
+        keeper = self._keeper()
+        if keeper is None:
+            return await self._model_turn()
         while True:
             stop = await self._checked_call(keeper)
             verdict = await keeper.done(stop.reason)
@@ -205,14 +213,22 @@ class Turns:
                 self._count(stop, seen)
                 raise _Broken(verdict.error)
             if isinstance(verdict, Accept):
-                self._pleas = []
+                self._pleas, self._alone, self._forced = [], None, True
                 if verdict.deltas:
                     self._feed(verdict.deltas)
                 return stop
             self._count(stop, seen)
-            self._pleas = verdict.messages
+            self._pleas, self._alone = verdict.messages, verdict.alone
 
-    async def _checked_call(self, keeper: Strictness) -> Stop:
+    def _keeper(self) -> Keeper | None:
+        """Who sees to it that the next turn is as promised; None: nothing is promised of it."""
+        plan, tools = self._plan, demanded(self._asked())
+        if not tools and not plan.contracts.any:
+            return None
+        forcing = Forcing(tools, native=plan.native.calls) if tools else None
+        return Keeper(Strictness(plan.contracts, plan.native), forcing)
+
+    async def _checked_call(self, keeper: Keeper) -> Stop:
         """One model call through the keeper, who may break it off."""
         kept = _Kept(self._feed, keeper)
         calling = asyncio.ensure_future(self._model_turn(kept))
@@ -247,11 +263,13 @@ class Turns:
                 self._feed.on_pressure(_nothing, _nothing)  # its connection may serve another run from here on
 
     def _asked(self) -> ModelRequest:
-        """The next model call.  A forced choice is forced once: a hosted loop would never end otherwise (5.3)."""
+        """The next model call."""
         plan, box = self._plan, self._plan.toolbox
-        first = not self._draft.fold.items
+        force = not self._forced and all(item.type in _SPEECH for item in self._draft.fold.items)
         items = [*self._items, *self._pleas]
-        asked = ModelRequest(plan.route.model, items, box.visible, plan.request, box.choice, first)
+        asked = ModelRequest(plan.route.model, items, box.visible, plan.request, box.choice, force)
+        if self._alone is not None:
+            return for_arguments(asked, self._alone)
         said = self._draft.cut
         if said:
             asked.request = _with_less_to_say(plan.request, said)
@@ -350,6 +368,10 @@ def _is_for_client(item: FoldedItem) -> bool:
 
 
 _CLIENT_CALLS, _CLIENT = ASKED | {FUNCTION.item_type, CUSTOM.item_type}, b'"client"'
+
+
+#: Items that are no calls.
+_SPEECH = ("message", "reasoning")
 
 
 def _nothing() -> None:

@@ -32,6 +32,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "text where the list of models says that it is vLLM or llama.cpp, both with `openai_parameters`."
         ),
     ] = None
+    forced_calls: Annotated[
+        bool | None,
+        Meta(
+            description="Its side makes the calls that `tool_choice` demands, so that all else streams; "
+            "unset: where the list of models says that it is vLLM, and with `openai_parameters`."
+        ),
+    ] = None
     replay_reasoning: Annotated[bool, Meta(description="Earlier reasoning is sent back as `reasoning_content`.")] = (
         False
     )

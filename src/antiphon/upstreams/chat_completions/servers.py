@@ -19,3 +19,8 @@ def goes_on(server: str | None, model: str) -> bool:
 def enforces(server: str | None) -> bool:
     """Whether its grammars keep a reply to ``response_format``."""
     return server in (VLLM, LLAMACPP)
+
+
+def forces(server: str | None) -> bool:
+    """Whether it makes the calls that ``tool_choice`` demands; llama.cpp lets the model talk instead."""
+    return server == VLLM

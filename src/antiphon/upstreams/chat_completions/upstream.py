@@ -1,8 +1,9 @@
 """The upstream behind the dialect: one call is one exchange, retried only before the first token."""
 
-from collections.abc import Awaitable, Sequence
-from typing import Unpack
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Unpack
 
+from antiphon.engine.deltas import Delta
 from antiphon.engine.ports import Capabilities, Clock, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
 from antiphon.upstreams.calling import Answer
 from antiphon.upstreams.chat_completions.continuing import Continuation
@@ -10,7 +11,7 @@ from antiphon.upstreams.chat_completions.counting import counted, has_images
 from antiphon.upstreams.chat_completions.failures import refuses_thinking
 from antiphon.upstreams.chat_completions.options import Options
 from antiphon.upstreams.chat_completions.request import encode, form_of
-from antiphon.upstreams.chat_completions.servers import enforces, goes_on
+from antiphon.upstreams.chat_completions.servers import enforces, forces, goes_on
 from antiphon.upstreams.chat_completions.stream import Reply
 from antiphon.upstreams.dialect import Dialect, Settings
 from antiphon.upstreams.listing import Listed, ModelList, infos
@@ -30,14 +31,15 @@ class ChatCompletions(Dialect[Options]):
         self._owner = server
 
     def capabilities(self, model: str) -> Capabilities:
-        options = self.options_for(model)
-        prefill = _given(options.prefill, goes_on(self._server(model), model))
+        options, server = self.options_for(model), self._server(model)
+        openai = options.openai_parameters
         return Capabilities(
             images=options.images,
-            verbosity=options.openai_parameters,
-            prefill=prefill,
-            strict_text=_given(options.strict, options.openai_parameters or enforces(self._server(model))),
-            strict_functions=_given(options.strict, options.openai_parameters),
+            verbosity=openai,
+            prefill=_given(options.prefill, goes_on(server, model)),
+            strict_text=_given(options.strict, openai or enforces(server)),
+            strict_functions=_given(options.strict, openai),
+            forced_calls=_given(options.forced_calls, openai or forces(server)),
         )
 
     def _server(self, model: str) -> str | None:
@@ -63,13 +65,20 @@ class ChatCompletions(Dialect[Options]):
         options = self.options_for(request.model)
         prefilled = request.prefix is not None
         stream = bool(request.request.stream or request.request.background or prefilled)
-        form = form_of(request, options, stream=stream, thinking=thinking)
-        shape = None
-        if prefilled:
-            shape = Continuation(form["messages"][-1]["content"], self._server(request.model)).take
+        form = self._form(request, stream=stream, thinking=thinking)
         reply = Reply("off" if prefilled else options.think, request.tools)
-        answer = Answer(feed, reply, stream=stream, shape=shape)
+        answer = Answer(feed, reply, stream=stream, shape=self._shape(request, form))
         return await self._caller.ask("/chat/completions", encode(form), answer)
+
+    def _form(self, request: ModelRequest, *, stream: bool, thinking: bool) -> dict[str, Any]:
+        """The members of the body."""
+        return form_of(request, self.options_for(request.model), stream=stream, thinking=thinking)
+
+    def _shape(self, request: ModelRequest, form: dict[str, Any]) -> Callable[[Sequence[Any]], Sequence[Delta]] | None:
+        """What makes of the reply what was asked for, where the server does not tell it as such."""
+        if request.prefix is None:
+            return None
+        return Continuation(form["messages"][-1]["content"], self._server(request.model)).take
 
     async def count(self, request: ModelRequest) -> int | None:
         if has_images(request.items):

@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from antiphon.engine.ports import Clock, Feed, ModelRequest, Stop, UpstreamError
 from antiphon.upstreams.chat_completions import ChatCompletions
-from antiphon.upstreams.chat_completions.servers import LLAMACPP
 from antiphon.upstreams.embedded.cores import memory_bytes, physical_cores
 from antiphon.upstreams.embedded.gguf import Header, read_header
+from antiphon.upstreams.embedded.llamacpp import LlamaCpp
 from antiphon.upstreams.embedded.process import Child
 from antiphon.upstreams.embedded.sizing import Settings, sizes_of
 from antiphon.upstreams.embedded.wording import OPTIONS, blamed, fed, worded
@@ -139,14 +139,14 @@ class Engine:
         key = secrets.token_urlsafe(32)
         child = await self._spawn(header, key)
         logger.info("loaded %s in %.1f seconds", self._name, self._clock.now() - began)
-        dialect = ChatCompletions(
+        dialect = LlamaCpp(
             f"{child.address}/v1",
             self._clock,
+            shows_tools="tools" in (header.chat_template or ""),
             key=key,
             timeouts=self._timeouts,
             retries=0,
             options=OPTIONS,
-            server=LLAMACPP,
         )
         running = _Running(child, dialect)
         child.ended.add_done_callback(lambda _: self._over(running))

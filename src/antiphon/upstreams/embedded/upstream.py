@@ -10,7 +10,7 @@ from antiphon.upstreams.embedded.sizing import Settings
 from antiphon.upstreams.http import Timeouts
 
 OWNER = "embedded"
-_CAPABILITIES = Capabilities(images=False, prefill=True, strict_text=True)
+_CAPABILITIES = Capabilities(images=False, prefill=True, strict_text=True, forced_calls=True)
 
 
 class Embedded:

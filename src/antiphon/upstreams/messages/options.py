@@ -42,4 +42,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: Annotated[bool, Meta(description="The prompt is marked so that the next turn finds it cached.")] = True
     version: Annotated[str, Meta(description="The header `anthropic-version`.")] = "2023-06-01"
     beta: Annotated[list[str], Meta(description="What the header `anthropic-beta` names.")] = []
+    forced_calls: Annotated[
+        bool,
+        Meta(
+            description="Its side makes the calls that `tool_choice` demands; otherwise what is said before them is "
+            "held back, and a reply without them asked for again."
+        ),
+    ] = True
     extra_body: Annotated[dict[str, Any], Meta(description="Members added to every request body.")] = {}

@@ -50,6 +50,7 @@ class Messages(Dialect[Options]):
             files=options.documents,
             prefill=options.prefill,
             strict_text=options.structured_outputs,
+            forced_calls=options.forced_calls,
         )
 
     async def run(self, request: ModelRequest, feed: Feed) -> Stop:

@@ -24,4 +24,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "all are passed on."
         ),
     ] = []
+    forced_calls: Annotated[
+        bool,
+        Meta(
+            description="Its side makes the calls that `tool_choice` demands; otherwise what is said before them is "
+            "held back, and a reply without them asked for again."
+        ),
+    ] = True
     extra_body: Annotated[dict[str, Any], Meta(description="Members added to every request body.")] = {}

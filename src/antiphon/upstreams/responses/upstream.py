@@ -34,6 +34,7 @@ class Responses(Dialect[Options]):
             strict_text=True,
             strict_functions=True,
             strict_inputs=True,
+            forced_calls=options.forced_calls,
         )
 
     async def run(self, request: ModelRequest, feed: Feed) -> Stop:
