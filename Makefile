@@ -12,6 +12,7 @@ test: $(VENV)/.installed-dev
 	@scripts/test
 
 test-clients: $(VENV)/.installed-dev
+	@scripts/setup-js
 	@scripts/setup-clients
 	@$(VENV)/bin/python -m pytest tests/clients
 

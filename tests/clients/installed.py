@@ -1,7 +1,8 @@
 """A client as it is installed for the tests, and how a program of it is run in a folder of its own.
 
 Each client has one name, by which everything of it is found: its programs and pins in `tests/clients/NAME`, its page
-`docs/clients/NAME.md`, a Python client's environment in `.venv-clients/NAME`.
+`docs/clients/NAME.md`, a Python client's environment in `.venv-clients/NAME`.  JavaScript runs on the Node of
+`tests/clients_js`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.acceptance.node import CLIENTS_JS, TEST, assert_all_passed, installed_node
 from tests.acceptance.processes import ROOT, environment
 from tests.acceptance.serving import Served, unavailable
 from tests.clients.pages import Page
@@ -83,11 +85,19 @@ class Client:
         (self.folder / file).write_bytes((self.sources / file).read_bytes())
         return self.execute(["python", file, *arguments], **variables)
 
+    def run_tests(self, served: Served, file: str, **variables: str) -> None:
+        """Runs a file of JavaScript tests beside the files of its page and the door of the scripted chat server."""
+        self.configure(served)
+        for source in (self.sources / file, CLIENTS_JS / "chat.mjs"):
+            (self.folder / source.name).write_bytes(source.read_bytes())
+        assert_all_passed(self.execute(["node", *TEST, file], **variables).text)
+
     def execute(
         self, command: list[str], *, stdin: str = "", seconds: float = PROGRAM_SECONDS, **variables: str
     ) -> Printed:
         """Runs a command of the client in the folder.  Raises AssertionError with its output unless it ends well."""
-        path = f"{self.binaries}{os.pathsep}{os.environ['PATH']}"
+        folders = [self.binaries, *([installed_node().parent] if self.binaries.name == ".bin" else [])]
+        path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
         home = {"HOME": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "", "PATH": path}
         try:
             done = subprocess.run(

@@ -4,8 +4,12 @@ import { randomUUID } from "node:crypto";
 
 const control = `${process.env.CHAT_URL}/control`;
 
-async function call(method, path) {
-  const reply = await fetch(control + path, { method, signal: AbortSignal.timeout(20_000) });
+async function call(method, path, body) {
+  const reply = await fetch(control + path, {
+    method,
+    body: body && JSON.stringify(body),
+    signal: AbortSignal.timeout(20_000),
+  });
   if (!reply.ok) throw new Error(`${method} ${path}: ${reply.status} ${await reply.text()}`);
   return reply.json();
 }
@@ -14,6 +18,9 @@ async function call(method, path) {
 export async function asked(text) {
   return (await call("GET", `/requests?said=${encodeURIComponent(text)}`)).map((seen) => seen.body);
 }
+
+/** Whoever says `said` from now on gets these turns. */
+export const script = (said, turns) => call("POST", "/scripts", { said, turns });
 
 /** A gate of the chat server that no other test uses; `input` makes the model `gated` wait at it. */
 export function newGate() {
