@@ -52,8 +52,9 @@ HOMES = {
     "llguidance": ("engine/grammars.py",),
     "platformdirs": ("config.py",),
     "pypdfium2": ("documents/",),
-    "uvicorn": ("cli/", "web/transport.py"),
+    "uvicorn": ("cli/", "web/transport.py", "web/frames.py"),
     "uvloop": ("cli/",),
+    "websockets": ("web/frames.py",),
     "xllamacpp": ("upstreams/embedded/",),
 }
 

@@ -43,7 +43,9 @@ from antiphon.web.api.models import ModelList
 from antiphon.web.api.openapi import OpenApi
 from antiphon.web.api.responses import Responses
 from antiphon.web.app import App, Route
+from antiphon.web.delivery import Delivery
 from antiphon.web.settings import WebSettings
+from antiphon.web.websocket import WebSockets
 
 logger = logging.getLogger("antiphon")
 
@@ -128,7 +130,10 @@ class Server:
         self.prompts = Prompts(
             Path(config.prompts_folder) if config.prompts_folder else None, rendered_max_bytes=config.body_max_bytes
         )
-        self.responses = Responses(self.runs, self.store, _pick(config, WebSettings), self.prompts)
+        web = _pick(config, WebSettings)
+        delivery = Delivery(self.runs, web)
+        self.responses = Responses(self.runs, self.store, delivery, web, self.prompts)
+        self.websockets = WebSockets(self.runs, delivery, self.clock, web, self.prompts)
         self.app = self._app()
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -140,7 +145,8 @@ class Server:
             origins=config.cors_origins,
             open_host=not is_loopback(config.host),
         )
-        return App(self._routes(), access, self.clock, self.start, self.stop)
+        sockets = {"/v1/responses": self.websockets.converse}
+        return App(self._routes(), access, self.clock, self.start, self.stop, sockets)
 
     def _routes(self) -> list[Route]:
         """Every endpoint, in one place."""

@@ -133,6 +133,20 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     ] = 1 << 20
     client_stall_seconds: Annotated[float, Meta(gt=0, description="How long such a client may not read at all.")] = 60.0
     keepalive_seconds: Annotated[float, Meta(gt=0, description="Quiet time of a stream before a keep-alive.")] = 15.0
+    websockets_max: Annotated[int, Meta(ge=0, description="Most WebSockets open at once; 0: none are served.")] = 1000
+    websocket_seconds: Annotated[
+        float, Meta(gt=0, description="How long a WebSocket may be used; then it ends behind the response on its way.")
+    ] = 3600.0
+    websocket_idle_seconds: Annotated[
+        float, Meta(gt=0, description="How long a WebSocket may be open without a response on its way.")
+    ] = 3600.0
+    websocket_memory_bytes: Annotated[
+        int,
+        Meta(ge=0, description="Memory of one WebSocket for the items of its newest response with `store: false`."),
+    ] = 32 << 20
+    websocket_compression: Annotated[
+        bool, Meta(description="Compress the messages of WebSockets whose clients offer it.")
+    ] = False
     first_event_seconds: Annotated[
         float, Meta(ge=0, description="How long a stream waits for its upstream to accept before it begins anyway.")
     ] = 1.0

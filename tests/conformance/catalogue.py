@@ -34,7 +34,6 @@ LATER: dict[str, list[tuple[str, str]]] = {
         (r"\w+ /v1/containers\b.*", HOSTED),
         (r"DELETE /v1/models/.*", "it deletes fine-tuned models, and nothing is tuned here"),
         (r"POST /v1/responses/compact", COMPACTION),
-        (r"GET /v1/responses", "WebSocket mode is not here yet: 426 says so"),
     ],
     "output item": [
         (r"(function|custom_tool)_call_output", "only programmatic tool calling puts them into an output"),
@@ -56,6 +55,7 @@ LATER: dict[str, list[tuple[str, str]]] = {
     "error code": [
         (r"upstream_crashed", "only the embedded engine crashes: tests/upstreams/test_embedded.py"),
         (r"unsupported_image_media_type", "it takes a server with a broken image: tests/test_attachments.py"),
+        (r"websocket_connection_limit_reached", "it ends a connection: tests/web/test_websocket_limits.py"),
         (r"request_timeout", "it takes a minute: tests/web/test_transport.py"),
     ],
 }

@@ -103,6 +103,14 @@ class Record:
         if reply.status < 400:
             self._take_input(body)
 
+    def take_socket(self, events: list[Json]) -> None:
+        """Counts what one message over WebSocket was answered with; the client has checked it."""
+        self.counts["endpoint", "GET /v1/responses"] += 1
+        if events[0]["type"] == "error":
+            self._take_error(events[0]["error"])
+        else:
+            self._take_stream(events, whole=True)
+
     def _take_stream(self, events: list[Json], *, whole: bool) -> None:
         kept = without_keepalives(events)
         for event in kept:
@@ -167,11 +175,11 @@ class RecordingClient(Client):
 
     def __init__(self, port: int, record: Record, headers: dict[str, str] | None = None) -> None:
         super().__init__(port, headers)
-        self._record = record
+        self.record = record
 
     @asynccontextmanager
     async def connected(self, **options: Any) -> AsyncIterator[web.Connection]:
         async with super().connected(**options) as plain:
             connection = _Connection(plain.reader, plain.writer, self.headers)
-            connection.record = self._record
+            connection.record = self.record
             yield connection

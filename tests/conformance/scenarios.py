@@ -15,6 +15,7 @@ from tests.conformance import passed_on
 from tests.conformance.record import Record, RecordingClient
 from tests.web.client import PATIENCE_SECONDS, asked
 from tests.web.conftest import Serving, serving
+from tests.web.sockets import talking
 
 from antiphon.config import UpstreamConfig
 from antiphon.engine.deltas import AnnotationDelta, CallDelta, ReasoningDelta, RefusalDelta, SummaryDelta, TextDelta
@@ -122,6 +123,16 @@ async def simple_calls(stage: Stage) -> None:
     for target in ("/health", "/ready", "/openapi.json", "/v1/models", "/v1/models/demo", "/v1/models/other/model"):
         await stage.get(target)
     await stage.client.get("/v1/responses", upgrade="websocket", connection="Upgrade")
+
+
+async def over_websocket(stage: Stage) -> None:
+    """A response and an error on one connection."""
+    async with talking(stage.here.port) as talk:
+        for play in ("echo", "call"):
+            await talk.ask(metadata={"play": play})
+            stage.client.record.take_socket(await talk.events())
+        await talk.say({"type": "response.cancel"})
+        stage.client.record.take_socket([await talk.error()])
 
 
 async def responses(stage: Stage) -> None:
@@ -319,7 +330,7 @@ async def guarded(record: Record) -> None:
         assert (reply.status, reply.error["code"]) == (502, "upstream_unreachable")
 
 
-SCENARIOS = (simple_calls, responses, background, conversations, plays, inputs, sealed, refused)
+SCENARIOS = (simple_calls, over_websocket, responses, background, conversations, plays, inputs, sealed, refused)
 
 
 async def run() -> Record:

@@ -18,12 +18,13 @@ from antiphon.config import Config
 from antiphon.engine.ports import Tool
 from antiphon.upstreams.catalog import Entry
 from antiphon.upstreams.scripted import ScriptedUpstream
+from antiphon.web import frames
 from antiphon.web.transport import PushProtocol
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """What touches the transport is tested on both loops, everything else on the one that servers use."""
-    both = item.path.stem in ("test_streams", "test_transport")
+    both = item.path.stem in ("test_streams", "test_transport", "test_frames")
     return {"uvloop": uvloop.new_event_loop} | ({"asyncio": asyncio.new_event_loop} if both else {})
 
 
@@ -65,6 +66,7 @@ async def serving(
     scripts: Any = None,
     *,
     protocol: type[asyncio.Protocol] = PushProtocol,
+    frames_protocol: type[asyncio.Protocol] | None = None,
     tools: dict[str, Tool] | None = None,
     send_buffer_bytes: int | None = None,
     **config: Any,
@@ -76,8 +78,19 @@ async def serving(
     listener = socket.create_server(("127.0.0.1", 0))
     if send_buffer_bytes is not None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
+    sockets = frames.options(
+        message_max=server.config.body_max_bytes,
+        ping_seconds=server.config.keepalive_seconds,
+        compression=server.config.websocket_compression,
+    )
     settings = uvicorn.Config(
-        server.app, http=protocol, ws="none", lifespan="on", log_level="warning", access_log=False, server_header=False
+        server.app,
+        http=protocol,
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        **sockets | ({} if frames_protocol is None else {"ws": frames_protocol}),
     )
     settings.load()
     web = uvicorn.Server(settings)

@@ -373,7 +373,7 @@ async def test_cancel_and_delete_do_not_look_at_a_body(
     "headers",
     [{}, {"connection": "Upgrade", "upgrade": "websocket", "sec_websocket_key": "x", "sec_websocket_version": "13"}],
 )
-async def test_websocket_mode_is_426_for_now(serve: Serve, headers: dict[str, Any]) -> None:
+async def test_what_asks_for_no_websocket_is_told_to(serve: Serve, headers: dict[str, Any]) -> None:
     here = await serve()
     async with here.client.connected() as connection:
         reply = await connection.request("GET", "/v1/responses", **headers)

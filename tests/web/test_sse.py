@@ -13,6 +13,7 @@ from tests.specification.conformance import parse_sse
 
 from antiphon.protocol.events import Event
 from antiphon.web import sse
+from antiphon.web.reading import EventReader
 
 PATIENCE_SECONDS = 10
 
@@ -43,9 +44,9 @@ class Memory:
         self.on_room()
 
 
-def reader_of(connection: Memory, **options: Any) -> sse.SseReader:
+def reader_of(connection: Memory, padding: sse.Padding | None = None, **options: Any) -> EventReader:
     given: dict[str, Any] = {"keepalive_seconds": 3600.0, "stall_seconds": 3600.0, **options}
-    return sse.SseReader(connection, shell_of(), **given)  # type: ignore[arg-type]
+    return EventReader(sse.SseOutlet(connection, padding), shell_of(), **given)  # type: ignore[arg-type]
 
 
 def event(number: int, kind: str = "response.in_progress") -> Event:

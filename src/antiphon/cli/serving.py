@@ -18,6 +18,7 @@ from antiphon import announce
 from antiphon.assemble import Server, look_around, using
 from antiphon.cli.sightings import sightings
 from antiphon.config import Config, ConfigError, bare, describe, fields, load, option, takes_many
+from antiphon.web import frames
 from antiphon.web.transport import PushProtocol
 
 
@@ -64,7 +65,11 @@ def run(config: Config, server: Server, listener: socket.socket, found: Sequence
         server.app,
         loop=_loop(config.loop),
         http=PushProtocol,
-        ws="none",
+        **frames.options(
+            message_max=config.body_max_bytes,
+            ping_seconds=config.keepalive_seconds,
+            compression=config.websocket_compression,
+        ),
         lifespan="on",
         log_level="warning",
         access_log=False,

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from antiphon.engine.ports import Attachments, Capabilities, ContextItem
+from antiphon.engine.ports import Attachments, Capabilities, ContextItem, StoredItem
 from antiphon.protocol.errors import ApiError, invalid, quoted
 from antiphon.protocol.items import ANSWERS, Item, Part, decode_item, text_of_raw
 from antiphon.protocol.requests import CreateResponse, read_create
@@ -25,6 +25,11 @@ ITEMS_AT_ONCE = 500
 def view(bodies: Iterable[bytes]) -> list[ContextItem]:
     """Stored items as the engine reads them."""
     return [ContextItem(decode_item(body), body) for body in bodies]
+
+
+def stored(bodies: Iterable[bytes]) -> list[StoredItem]:
+    """Items of earlier responses as the store keeps them."""
+    return [StoredItem(decode_item(body).id or "", body) for body in bodies]
 
 
 def check_pairs(items: Sequence[ContextItem]) -> None:

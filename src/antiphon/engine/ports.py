@@ -247,10 +247,21 @@ class Parent(NamedTuple):
 
 
 class Context(NamedTuple):
-    """The items before a request, and the place where they end; None for a fresh start."""
+    """The items before a request, and the place where they end; None for a fresh start.
+
+    Not ``in_store``: whoever stores what continues them stores them too.
+    """
 
     parent: Parent | None
     bodies: list[bytes]
+    in_store: bool = True
+
+
+class Memory(Protocol):
+    """Responses that are in no store and that one client may continue."""
+
+    def recall(self, response: str) -> Context | None:
+        """The items up to the end of a response; None where it is not here."""
 
 
 class StoredItem(NamedTuple):

@@ -178,6 +178,9 @@ class Turns:
             return Outcome("failed", error=broken.error, usage=self._usage)
 
     async def _run(self) -> Outcome:
+        if not self._plan.request.generate:
+            self._usage = Usage()
+            return self._completed()
         if self._waits_for_client(0):
             return self._completed()  # the log was cut behind the calls that the client is to answer
         for _ in range(self._plan.limits.model_calls_max):

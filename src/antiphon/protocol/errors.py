@@ -47,6 +47,13 @@ class ApiError(Exception):
         """The JSON of the reply."""
         return msgspec.json.encode(ErrorReply(ErrorBody(self.message, self.type, self.param, self.code)))
 
+    def reply_headers(self) -> dict[str, str]:
+        """The headers of the reply; the SDKs obey ``x-should-retry`` before any rule of their own (reference 1.3)."""
+        given = dict(self.headers)
+        if self.status == 429 or self.status >= 500:
+            given.setdefault("x-should-retry", "true")
+        return given
+
 
 #: Characters of what a client sent that an error repeats.
 QUOTED_MAX = 100

@@ -118,6 +118,8 @@ class CreateResponse(msgspec.Struct, kw_only=True):
     choice: ToolChoice = ToolChoice()
     raw_reasoning: bytes = b""
     raw_text: bytes = b""
+    #: False: the response says nothing, it is there to be continued (WebSocket mode, reference 11.1).
+    generate: bool = True
 
     @property
     def conversation_id(self) -> str | None:
@@ -174,7 +176,7 @@ _REASONING_HEEDED = ("effort", "summary", "generate_summary")
 _REASONING_DEFAULTS = {"context": b'"auto"', "mode": b'"standard"'}
 #: Members that the Response's shell holds as they came; a request that is kept beside it need not repeat them.
 _IN_SHELL = ("instructions", "tools", "text", "prompt")
-_DERIVED = {"unknown", "declared", "choice", "raw_reasoning", "raw_text"}
+_DERIVED = {"unknown", "declared", "choice", "raw_reasoning", "raw_text", "generate"}
 _KNOWN = {field.name for field in msgspec.structs.fields(CreateResponse)} - _DERIVED
 _create = msgspec.json.Decoder(CreateResponse)
 #: The members of a request with those of the template that it names.
@@ -193,10 +195,11 @@ _conversation: msgspec.json.Decoder[str | Named | None] = msgspec.json.Decoder(s
 _NULL = msgspec.Raw(b"null")
 
 
-def read_create(body: bytes, overlay: Overlay | None = None) -> CreateResponse:
+def read_create(body: bytes, overlay: Overlay | None = None, *, generate: bool = True) -> CreateResponse:
     """The checked request.  Raises ``ApiError`` 400 naming the first parameter that is wrong.
 
     ``overlay``: what lays a prompt template under the request; it raises ``ApiError`` as well.
+    ``generate``: whether it asks for an answer; where it does not, there may be nothing to answer.
     """
     body, members = members_of(body)
     if overlay is not None and (laid := overlay(members)) is not members:
@@ -207,7 +210,7 @@ def read_create(body: bytes, overlay: Overlay | None = None) -> CreateResponse:
     if members.keys() & _DERIVED:
         body = msgspec.json.encode({name: value for name, value in members.items() if name in _KNOWN})
     request = decode(_create, body)
-    request.unknown = unknown
+    request.unknown, request.generate = unknown, generate
     request.raw_reasoning = bytes(members.get("reasoning", b""))
     request.raw_text = bytes(members.get("text", b""))
     _check_numbers(request)
@@ -353,7 +356,7 @@ def _check_conflicts(request: CreateResponse) -> None:
 
 def _check_input(request: CreateResponse) -> None:
     data = bytes(request.input)
-    alone = request.previous_response_id is None and request.conversation_id is None
+    alone = request.previous_response_id is None and request.conversation_id is None and request.generate
     if data in (b"", b"null"):
         if alone:
             raise missing("input")

@@ -7,6 +7,7 @@ Must not know who waits for it or how events are sent.  Rules: design section 2,
 import asyncio
 import logging
 
+from antiphon.engine import context
 from antiphon.engine.ports import Clock, Disowned, Journal, Record, Store, StoreError, UpstreamError
 from antiphon.engine.turns import Plan, Turns
 from antiphon.protocol.errors import ApiError, unavailable
@@ -169,6 +170,7 @@ class Execution:
         if outcome.status in ("failed", "cancelled"):
             run.publish(run.draft.abandon())
         terminal, snapshot = run.draft.end(outcome)
+        run.outcome = outcome
         if isinstance(run.log, DurableLog):
             await self._finish_background(run, run.log, outcome, terminal)
         else:
@@ -202,13 +204,14 @@ class Execution:
         return now + days * 86400 if days else None
 
     def record(self, run: Run, outcome: Outcome, expires_at: int | None) -> Record:
-        """The run as it is written."""
+        """The run as it is written, with the items before it that nothing else has written."""
+        unwritten = [] if run.before.in_store else context.stored(run.before.bodies)
         return Record(
             project=run.name.project,
             shell=run.draft.shell,
             outcome=outcome,
             parent=run.parent,
-            input=[item.stored() for item in run.input],
+            input=[*unwritten, *(item.stored() for item in run.input)],
             output=run.draft.output(),
             request=kept(run.request),
             streamed=bool(run.request.stream),

@@ -9,7 +9,7 @@ from antiphon.engine import context, intake, toolbox
 from antiphon.engine.calls import MayCall
 from antiphon.engine.contracts import Compiler
 from antiphon.engine.intake import Taken
-from antiphon.engine.ports import Attachments, Clock, Context, Models, Seal, Store, Tool
+from antiphon.engine.ports import Attachments, Clock, Context, Memory, Models, Seal, Store, Tool
 from antiphon.engine.recalling import recall
 from antiphon.engine.strictness import instructions, native_to
 from antiphon.engine.thoughts import Thoughts
@@ -42,12 +42,18 @@ class Planner:
         self._settings = settings
         self._compiler = Compiler()
 
-    async def before(self, project: str, request: CreateResponse) -> Context:
-        """What the request continues, pinned until it is released; a conversation's items are not pinned."""
+    async def before(self, project: str, request: CreateResponse, memory: Memory | None = None) -> Context:
+        """What the request continues, pinned until it is released; a conversation's items are not pinned.
+
+        What its client's ``memory`` holds comes before what the store does.
+        """
         if request.conversation_id is not None:
             return await self._store.conversations.context(project, request.conversation_id)
         if request.previous_response_id is None:
             return Context(None, [])
+        remembered = None if memory is None else memory.recall(request.previous_response_id)
+        if remembered is not None:
+            return remembered
         return await self._store.context(project, request.previous_response_id)
 
     def release(self, before: Context) -> None:

@@ -10,11 +10,12 @@ from typing import NamedTuple
 from antiphon.engine import intake
 from antiphon.engine.deltas import Delta
 from antiphon.engine.draft import Draft
-from antiphon.engine.ports import Hold, Noted, Parent, RunName
+from antiphon.engine.ports import Context, Hold, Noted, Parent, RunName
 from antiphon.engine.turns import Plan
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import CreateResponse
+from antiphon.protocol.responses import Outcome
 from antiphon.runs.log import DurableLog, LiveLog
 
 
@@ -39,12 +40,16 @@ class Run:
         self.log = log
         self.plan = plan
         self.taken: Taken | None = None
+        #: What it continues.  Of a run that was taken over the place alone is known.
+        self.before = Context(None, [])
         self.parent: Parent | None = None
         #: Its hold on the conversation that it runs in, from the request on that began it.
         self.lease: Hold | None = None
         self.warnings: list[str] = []
         self.input: list[intake.Taken] = []
         self.result: bytes = b""
+        #: What it came to, once that is settled; None for a run that leaves nothing.
+        self.outcome: Outcome | None = None
         self.failure: ApiError | None = None
         self.cancelled = False
         self.done = asyncio.get_running_loop().create_future()
@@ -110,6 +115,10 @@ class Run:
         if events:
             self.log.publish(events)
             self._open()
+
+    def history(self) -> list[bytes]:
+        """The items that a response which continues this one begins with."""
+        return [*self.before.bodies, *(item.body for item in self.input), *(item.body for item in self.draft.output())]
 
     def check(self) -> None:
         """Raises what went wrong in the feed, or that the run is to stop."""

@@ -16,10 +16,11 @@ from antiphon.engine.ports import (
     FIRST_FENCE,
     Attachments,
     Clock,
+    Context,
     Coordinator,
     Hold,
+    Memory,
     Models,
-    Parent,
     RunName,
     Seal,
     Store,
@@ -90,17 +91,19 @@ class Runs:
 
     # --- New runs ---
 
-    async def create(self, project: str, request: CreateResponse) -> Run:
-        """Checks what a request refers to and starts it.  Raises ``ApiError``."""
+    async def create(self, project: str, request: CreateResponse, memory: Memory | None = None) -> Run:
+        """Checks what a request refers to and starts it; ``memory`` is its client's.  Raises ``ApiError``."""
         if request.background and not request.stored and self._settings.background_unstored == "refuse":
             raise invalid("Background responses need 'store' to be true.", "background", "unsupported_parameter")
         name = RunName(project, self._clock.new_id("resp_"))
         hold = None if request.conversation_id is None else Hold(project, request.conversation_id, name.response)
-        before = await self._planner.before(project, request) if hold is None else await self._leases.enter(hold)
+        before = (
+            await self._planner.before(project, request, memory) if hold is None else await self._leases.enter(hold)
+        )
         try:
             taken = await self._planner.take(project, request)
             plan = await self._planner.plan(project, request, before.bodies, taken)
-            run = self._new(name, plan, taken, before.parent)
+            run = self._new(name, plan, taken, before)
             run.lease = hold
             if self._closed:
                 raise unavailable("The server is stopping.")
@@ -128,7 +131,7 @@ class Runs:
         """What would be asked of the model.  Raises ``ApiError`` as ``create`` does."""
         return await self._planner.plan_alone(project, request)
 
-    def _new(self, name: RunName, plan: Plan, taken: list[Taken], parent: Parent | None) -> Run:
+    def _new(self, name: RunName, plan: Plan, taken: list[Taken], before: Context) -> Run:
         request = plan.request
         echo = shell.build(
             request, response_id=name.response, created_at=int(self._clock.now()), model=plan.route.model
@@ -139,7 +142,7 @@ class Runs:
         holding = Holding.of(request) if request.background else None
         draft = Draft(echo, self._clock, may_call(plan), holding=holding, thoughts=plan.thoughts)
         run = Run(name, request, draft, log, plan)
-        run.parent, run.input = parent, taken
+        run.before, run.parent, run.input = before, before.parent, taken
         run.warnings = self._planner.warnings(plan, taken)
         return run
 

@@ -3,20 +3,26 @@
 One of the two places that catch everything.  Must not know how responses come about.
 """
 
+import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from antiphon.engine.ports import Clock, StoreError
 from antiphon.protocol.errors import ApiError, unavailable
 from antiphon.web.access import Access
-from antiphon.web.messages import JSON, ClientGone, Reply, Request
+from antiphon.web.frames import BROKEN, RESTARTING, Socket
+from antiphon.web.messages import JSON, ClientGone, Guard, Head, Reply, Request
 from antiphon.web.transport import Receive, Scope, Send
 
 logger = logging.getLogger("antiphon.web")
 
+T = TypeVar("T")
+
 Handler = Callable[[Request], Awaitable[Reply | None]]
+#: Serves one WebSocket to its end; what it does for one message is to be guarded.
+SocketHandler: TypeAlias = Callable[[Head, Socket, Guard], Awaitable[None]]
 
 _CORS_METHODS = b"GET, POST, DELETE, OPTIONS"
 _CORS_EXPOSED = b"x-request-id, openai-processing-ms, x-antiphon-warnings, retry-after"
@@ -37,7 +43,10 @@ class Route(NamedTuple):
 
 
 class App:
-    """Routes requests to handlers; ``startup`` and ``shutdown`` are run by the server's lifespan."""
+    """Routes requests to handlers; ``startup`` and ``shutdown`` are run by the server's lifespan.
+
+    ``sockets`` are the handlers of WebSockets by their paths.
+    """
 
     def __init__(
         self,
@@ -46,7 +55,9 @@ class App:
         clock: Clock,
         startup: Callable[[], Awaitable[None]],
         shutdown: Callable[[], Awaitable[None]],
+        sockets: Mapping[str, SocketHandler],
     ) -> None:
+        self._sockets = sockets
         self.routes = tuple(routes)
         self._table = [(route, route.pattern()) for route in routes if "{" in route.path]
         self._fixed: dict[str, dict[str, Route]] = {}
@@ -64,7 +75,7 @@ class App:
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
-            await send({"type": "websocket.close", "code": 1008})
+            await self._converse(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -81,20 +92,13 @@ class App:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send, self._clock.new_id("req_"))
         try:
-            reply = await self._reply(request)
+            reply = await self._caught(request.id, self._reply(request))
         except ClientGone:
             return
-        except ApiError as error:
-            reply = _error_reply(error)
-        except StoreError as error:
-            logger.error("request %s failed, because the store did: %s", request.id, error)
-            reply = _error_reply(unavailable("The server cannot store or read responses now. Please try again."))
-        except Exception:
-            logger.exception("request %s failed", request.id)
-            message = "The server had an error while processing your request."
-            reply = _error_reply(ApiError(500, message, type="server_error", code="server_error"))
         finally:
             request.connection.release()
+        if isinstance(reply, ApiError):
+            reply = _error_reply(reply)
         if reply is None:
             return
         if request.connection.started:
@@ -102,16 +106,61 @@ class App:
         else:
             await _send(reply, request, send)
 
-    async def _reply(self, request: Request) -> Reply | None:
-        self._access.check_host(request.headers.get("host"))
-        origin = request.headers.get("origin")
-        self._access.check_origin(origin, request.headers.get("host"))
+    async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket: refused as a request would be, or open until one side ends it."""
+        head, socket = Head(scope, self._clock.new_id("req_")), Socket(scope, receive, send)
+        await receive()  # that it wants to connect
+        try:
+            failure = await self._caught(head.id, self._opened(head, socket))
+            if failure is not None and not socket.accepted:
+                reply = _error_reply(failure)
+                await socket.refuse(reply.status, _headers(reply, head), reply.body)
+            elif failure is not None:
+                await socket.close(BROKEN)
+        except asyncio.CancelledError:  # the time that open connections have when the server stops is over
+            await socket.close(RESTARTING, "The server is stopping.")
+        finally:
+            socket.release()
+
+    async def _opened(self, head: Head, socket: Socket) -> None:
+        self._admit(head)
+        handler = self._sockets.get(head.path)
+        if handler is None:
+            raise _unknown("GET", head.path)
+        head.project = self._access.project(head.headers.get("authorization"))
+        await handler(head, socket, self._caught)
+
+    async def _caught(self, request_id: str, working: Awaitable[T]) -> T | ApiError:
+        """What came of the work, or what went wrong with it, as clients are told."""
+        try:
+            return await working
+        except ClientGone:
+            raise
+        except ApiError as error:
+            return error
+        except StoreError as error:
+            logger.error("request %s failed, because the store did: %s", request_id, error)
+            return unavailable("The server cannot store or read responses now. Please try again.")
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            message = "The server had an error while processing your request."
+            return ApiError(500, message, type="server_error", code="server_error")
+
+    def _admit(self, head: Head) -> str | None:
+        """Whether its host and its origin may come in; the origin.  Raises ``ApiError`` 403."""
+        host, origin = head.headers.get("host"), head.headers.get("origin")
+        self._access.check_host(host)
+        self._access.check_origin(origin, host)
         if origin is not None and self._access.allows(origin):
-            request.cors = [
+            head.cors = [
                 (b"access-control-allow-origin", origin.encode("latin-1")),
                 (b"access-control-expose-headers", _CORS_EXPOSED),
                 (b"vary", b"Origin"),
             ]
+        return origin
+
+    async def _reply(self, request: Request) -> Reply | None:
+        origin = self._admit(request)
         if request.method == "OPTIONS" and origin is not None:
             return _preflight(request)
         route = self._route(request)
@@ -141,7 +190,11 @@ def _not_routed(request: Request, allowed: list[str]) -> ApiError:
     if allowed:
         message = f"Not allowed to {request.method} on {request.path}."
         return ApiError(405, message, code="method_not_supported", headers=(("allow", ", ".join(allowed)),))
-    return ApiError(404, f"Invalid URL ({request.method} {request.path})", code="unknown_url")
+    return _unknown(request.method, request.path)
+
+
+def _unknown(method: str, path: str) -> ApiError:
+    return ApiError(404, f"Invalid URL ({method} {path})", code="unknown_url")
 
 
 def _preflight(request: Request) -> Reply:
@@ -155,16 +208,19 @@ def _preflight(request: Request) -> Reply:
 
 
 def _error_reply(error: ApiError) -> Reply:
-    named = dict(error.headers)
-    if error.status == 429 or error.status >= 500:
-        named.setdefault("x-should-retry", "true")  # the SDKs obey it before any rule of their own (reference 1.3)
-    headers = tuple((name.encode(), value.encode("latin-1", "replace")) for name, value in named.items())
-    return Reply(error.body(), error.status, headers)
+    told = error.reply_headers().items()
+    return Reply(
+        error.body(), error.status, tuple((name.encode(), value.encode("latin-1", "replace")) for name, value in told)
+    )
+
+
+def _headers(reply: Reply, head: Head) -> list[tuple[bytes, bytes]]:
+    headers = [*head.reply_headers(), *reply.headers]
+    if reply.status != 204:
+        headers += [JSON, (b"content-length", b"%d" % len(reply.body))]
+    return headers
 
 
 async def _send(reply: Reply, request: Request, send: Send) -> None:
-    headers = [*request.reply_headers(), *reply.headers]
-    if reply.status != 204:
-        headers += [JSON, (b"content-length", b"%d" % len(reply.body))]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.start", "status": reply.status, "headers": _headers(reply, request)})
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})

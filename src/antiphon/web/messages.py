@@ -6,13 +6,14 @@ Must not know of routes.
 import asyncio
 import re
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qs
 
 from antiphon.protocol.errors import ApiError, invalid
 from antiphon.web.transport import Connection, Message, Receive, Scope, Send
 
+WARNINGS = b"x-antiphon-warnings"
 JSON = (b"content-type", b"application/json")
 QUERY_FIELDS_MAX = 100
 #: Names in the header of warnings, and characters of each: clients take 8 KiB of a header at the most.
@@ -23,6 +24,10 @@ BODY_IDLE_SECONDS = 60.0
 _UNPRINTABLE = re.compile(r"[^ -~]|,")
 
 
+#: The boundary around one piece of work that is named by a request's id: what went wrong, as clients are told.
+Guard: TypeAlias = Callable[[str, Awaitable[None]], Awaitable[ApiError | None]]
+
+
 class Reply(NamedTuple):
     """A whole reply."""
 
@@ -31,22 +36,42 @@ class Reply(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class Request:
-    """One HTTP request."""
+class Head:
+    """What stands before the body of a request, and what is known of it."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        self.method: str = scope["method"]
+    def __init__(self, scope: Scope, request_id: str) -> None:
         self.path: str = scope["path"]
         self.id = request_id
         self.project = ""
-        self.params: dict[str, str] = {}
         self.warnings: list[str] = []
         self.headers: dict[str, str] = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
-        self.connection = Connection(scope, receive, send)
         self.cors: list[tuple[bytes, bytes]] = []
         self.began = time.perf_counter()
+
+    def reply_headers(self) -> list[tuple[bytes, bytes]]:
+        """What every reply carries (reference 1.3)."""
+        took = int((time.perf_counter() - self.began) * 1000)
+        headers = [
+            (b"x-request-id", self.id.encode()),
+            (b"openai-version", b"2020-10-01"),
+            (b"openai-processing-ms", b"%d" % took),
+            *self.cors,
+        ]
+        if self.warnings:
+            headers.append((WARNINGS, told_warnings(self.warnings)))
+        return headers
+
+
+class Request(Head):
+    """One HTTP request."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        super().__init__(scope, request_id)
+        self.method: str = scope["method"]
+        self.params: dict[str, str] = {}
+        self.connection = Connection(scope, receive, send)
         self._query: bytes = scope["query_string"]
         self._receive = receive
 
@@ -59,19 +84,6 @@ class Request:
             return parse_qs(self._query.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
         except ValueError:
             raise invalid(f"Too many query parameters: expected at most {QUERY_FIELDS_MAX}.", None) from None
-
-    def reply_headers(self) -> list[tuple[bytes, bytes]]:
-        """What every reply carries (reference 1.3)."""
-        took = int((time.perf_counter() - self.began) * 1000)
-        headers = [
-            (b"x-request-id", self.id.encode()),
-            (b"openai-version", b"2020-10-01"),
-            (b"openai-processing-ms", b"%d" % took),
-            *self.cors,
-        ]
-        if self.warnings:
-            headers.append((b"x-antiphon-warnings", _warnings(self.warnings)))
-        return headers
 
     async def json(self, limit: int) -> bytes:
         """The body.  Raises ``ApiError`` 413 or 415."""
@@ -110,7 +122,7 @@ class Request:
             raise ApiError(408, message, code="request_timeout", headers=(("connection", "close"),)) from None
 
 
-def _warnings(names: Sequence[str]) -> bytes:
+def told_warnings(names: Sequence[str]) -> bytes:
     """The names on one line.  They are the client's: nothing of them may end the header or overflow it."""
     told = [_UNPRINTABLE.sub("?", name)[:WARNING_MAX] for name in names[:WARNINGS_MAX]]
     if len(names) > WARNINGS_MAX:

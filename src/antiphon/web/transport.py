@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from antiphon.protocol.errors import ApiError
+from antiphon.web.flow import Flow
 
 EXTENSION = "antiphon.push"
 #: Bytes of a request before its body at the most, and how long they may take to come.
@@ -27,6 +28,8 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
+#: Of a WebSocket's handshake: 16 bytes in base64.
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _H2C = re.compile(rb"\r\nupgrade:(?=[ \t]*h2c[ \t]*\r\n)", re.IGNORECASE)
 
 
@@ -107,8 +110,19 @@ class PushProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
+    def _should_upgrade(self) -> bool:
+        """Only what can become a WebSocket; the app answers everything else (RFC 6455, 4.2.1)."""
+        names = {name: value for name, value in self.headers if name.startswith(b"sec-websocket-")}
+        whole = _KEY.fullmatch(names.get(b"sec-websocket-key", b"")) is not None
+        return (
+            whole
+            and names.get(b"sec-websocket-version") == b"13"
+            and self.scope["method"] == "GET"
+            and super()._should_upgrade()
+        )
+
     def _unsupported_upgrade_warning(self) -> None:
-        """The app answers an upgrade with 426; clients try it as a matter of course, so that nothing is to warn of."""
+        """The app answers with 426; clients try upgrades as a matter of course, so that nothing is to warn of."""
 
     # --- Writing ---
 
@@ -129,26 +143,20 @@ class PushProtocol(HttpToolsProtocol):
             self.watcher.lost()
 
 
-class Connection:
+class Connection(Flow):
     """The client's side of one request: tells when it is gone or full, and writes a body piece by piece."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__()
         self._receive = receive
         self._send = send
         self._push: PushProtocol | None = scope.get("extensions", {}).get(EXTENSION)
         self._watching: asyncio.Task[None] | None = None
         self._pumping: asyncio.Task[None] | None = None
         self._unsent: list[bytes] = []
-        self._room = asyncio.Event()
-        self._room.set()
         self._buffer_max = 1 << 20
         self._ended = asyncio.Event()
         self.started = False
-        self.gone = False
-        self.full = False
-        self.on_gone: Callable[[], None] | None = None
-        self.on_full: Callable[[], None] | None = None
-        self.on_room: Callable[[], None] | None = None
 
     # --- What happens to it ---
 
@@ -168,29 +176,8 @@ class Connection:
         self.lost()
 
     def lost(self) -> None:
-        self.gone = True
-        self._room.set()
         self._ended.set()
-        if self.on_gone is not None:
-            self.on_gone()
-
-    def paused(self) -> None:
-        if not self.full:
-            self.full = True
-            self._room.clear()
-            if self.on_full is not None:
-                self.on_full()
-
-    def resumed(self) -> None:
-        if self.full:
-            self.full = False
-            self._room.set()
-            if self.on_room is not None:
-                self.on_room()
-
-    async def room(self) -> None:
-        """Returns when more may be written, or nobody is there any more."""
-        await self._room.wait()
+        super().lost()
 
     # --- Writing ---
 
@@ -204,7 +191,6 @@ class Connection:
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait for the client to read."""
         if self._push is not None:
             return self._push.transport.get_write_buffer_size()
         return sum(map(len, self._unsent))
@@ -240,7 +226,6 @@ class Connection:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def drop(self) -> None:
-        """Closes the connection at once: the client has not read for too long."""
         if self._push is not None:
             self._push.transport.abort()
             return

@@ -62,7 +62,9 @@ OPERATIONS: dict[str, Operation] = {
         errors=_MODEL,
         streams=True,
     ),
-    "GET /v1/responses": Operation("WebSocket mode, which is not available.", "ErrorReply", errors=(426,)),
+    "GET /v1/responses": Operation(
+        "WebSocket mode, by an upgrade; see docs/websocket.md.", "ErrorReply", errors=(426,)
+    ),
     "POST /v1/responses/input_tokens": Operation(
         "Counts the input tokens of what would be asked.", "InputTokens", "CreateResponse", errors=_MODEL
     ),
@@ -107,7 +109,7 @@ _MEANINGS = {
     413: "The body is too large.",
     415: "The body is not plain application/json, or holds media that the model does not take.",
     422: "The model's side could not process the request.",
-    426: "WebSocket mode is not available.",
+    426: "A WebSocket is to be opened here.",
     429: "The model's side is asked too often, or its quota is spent.",
     500: "The server or the model's side failed.",
     502: "The model's side failed.",
@@ -246,7 +248,7 @@ def _struct(kind: type[msgspec.Struct], made: Json) -> None:
 
 
 #: Members that reading a create adds.
-DERIVED = frozenset({"unknown", "declared", "choice", "raw_reasoning", "raw_text"})
+DERIVED = frozenset({"unknown", "declared", "choice", "raw_reasoning", "raw_text", "generate"})
 _ANSWERED = ("Usage", "InputDetails", "OutputDetails", "ResponseError", "ErrorReply", "ErrorBody")
 _NAMES = {"Reasoning": "ReasoningParameter"}
 

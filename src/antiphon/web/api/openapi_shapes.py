@@ -61,11 +61,12 @@ CODES = {
     "unsupported_image_media_type": "What an image's URL leads to is no image that models take.",
     "unsupported_parameter": "A parameter of a sibling API, or one that this server does not have.",
     "unsupported_value": "A value that this server, or the model, cannot honour.",
-    "upgrade_required": "WebSocket mode is not available.",
+    "upgrade_required": "A WebSocket is to be opened here.",
     "upstream_crashed": "The embedded engine ended.",
     "upstream_cut": "The upstream's reply ended too early.",
     "upstream_timeout": "The upstream took too long.",
     "upstream_unreachable": "The upstream cannot be reached.",
+    "websocket_connection_limit_reached": "A WebSocket has been used for as long as it may be.",
 }
 
 #: What the checks of a create say beyond its types.

@@ -12,10 +12,10 @@ from antiphon.engine.ports import Listing, Store, Stored
 from antiphon.protocol.errors import ApiError, invalid, response_not_found
 from antiphon.protocol.requests import CreateResponse, read_create, read_include, read_page, truth, whole_number
 from antiphon.protocol.responses import Outcome, Shell
-from antiphon.runs.log import LiveLog
 from antiphon.runs.run import Run
 from antiphon.runs.running import Runs
 from antiphon.web import sse
+from antiphon.web.delivery import Delivery
 from antiphon.web.messages import ClientGone, Reply, Request
 from antiphon.web.settings import WebSettings
 
@@ -37,9 +37,12 @@ async def read_request(request: Request, max_bytes: int, templates: Templates) -
 class Responses:
     """The handlers, around what they ask."""
 
-    def __init__(self, runs: Runs, store: Store, settings: WebSettings, templates: Templates) -> None:
+    def __init__(
+        self, runs: Runs, store: Store, delivery: Delivery, settings: WebSettings, templates: Templates
+    ) -> None:
         self._runs = runs
         self._store = store
+        self._delivery = delivery
         self._settings = settings
         self._templates = templates
         #: Of what pads streams (decision 16); nodes that serve the same responses are given the same one.
@@ -89,22 +92,8 @@ class Responses:
         connection = request.connection
         if connection.gone:
             raise ClientGone
-        reader = sse.SseReader(
-            connection,
-            run.draft.shell,
-            keepalive_seconds=self._settings.keepalive_seconds,
-            stall_seconds=self._settings.client_stall_seconds,
-            padding=padding,
-            on_full=run.hold,
-            on_room=run.go_on,
-        )
-        try:
-            await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
-            assert isinstance(run.log, LiveLog)
-            run.log.attach(reader)
-            await reader.finished()
-        finally:
-            reader.stop()
+        await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
+        await self._delivery.live(run, sse.SseOutlet(connection, padding))
         await connection.finish()
 
     async def _answer_background(self, request: Request, run: Run, body: CreateResponse) -> Reply | None:
@@ -148,28 +137,10 @@ class Responses:
 
     async def _send_log(self, request: Request, shell: Shell, after: int, padding: sse.Padding | None) -> None:
         connection = request.connection
-        reader = sse.SseReader(
-            connection,
-            shell,
-            after=after,
-            keepalive_seconds=self._settings.keepalive_seconds,
-            stall_seconds=self._settings.client_stall_seconds,
-            padding=padding,
-        )
-        connection.on_gone = reader.stop
         connection.watch()
-        following = None
-        try:
-            await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
-            following = self._runs.follow(request.project, shell.id, reader)
-            following.add_done_callback(lambda _: reader.stop())
-            await reader.finished()
-        finally:
-            reader.stop()
-            if following is not None and not following.done():
-                following.cancel()
-        if following.done():
-            following.result()  # raises what went wrong in it
+        await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
+        outlet = sse.SseOutlet(connection, padding)
+        await self._delivery.logged(request.project, shell, outlet, after=after)
         await connection.finish()
 
     async def delete(self, request: Request) -> Reply:
@@ -192,10 +163,15 @@ class Responses:
         return Reply(list_of(listing))
 
     async def upgrade(self, request: Request) -> Reply:  # noqa: ARG002 - a handler's signature
-        """GET /v1/responses: WebSocket mode (design decision 11)."""
-        message = "WebSocket mode is not available; use POST /v1/responses."
-        # The parser has seen an upgrade, so that nothing may follow on this connection.
-        headers = (("upgrade", "websocket"), ("connection", "close"), ("x-should-retry", "false"))
+        """GET /v1/responses: WebSocket mode, for what does not ask for it as RFC 6455 says."""
+        message = "This is the address of WebSocket mode: open a WebSocket here, or use POST /v1/responses."
+        # The parser may have seen an upgrade, so that nothing may follow on this connection.
+        headers = (
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("connection", "close"),
+            ("x-should-retry", "false"),
+        )
         raise ApiError(426, message, code="upgrade_required", headers=headers)
 
 
