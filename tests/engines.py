@@ -55,13 +55,18 @@ def app(handler: Handler) -> web.Application:
     return made
 
 
-def engine(pages: Mapping[str, Any], *, server: str = "", missing: int = 404) -> Handler:
-    """A handler: these pages as JSON (a number is a status without one), and a chat that greets."""
+def engine(
+    pages: Mapping[str, Any], *, server: str = "", missing: int = 404, asked: list[Any] | None = None
+) -> Handler:
+    """A handler: these pages as JSON (a number is a status without one), and a chat that greets.
+
+    ``asked``: takes what the chat was asked.
+    """
 
     async def handle(request: web.Request) -> web.StreamResponse:
         headers = {"server": server} if server else {}
         if request.path == "/v1/chat/completions":
-            return await _greet(request)
+            return await _greet(request, [] if asked is None else asked)
         page = pages.get(request.path, missing)
         if isinstance(page, int):
             return web.json_response({"error": "no"}, status=page, headers=headers)
@@ -70,8 +75,9 @@ def engine(pages: Mapping[str, Any], *, server: str = "", missing: int = 404) ->
     return handle
 
 
-async def _greet(request: web.Request) -> web.StreamResponse:
+async def _greet(request: web.Request, log: list[Any]) -> web.StreamResponse:
     asked = await request.json()
+    log.append(asked)
     if not asked.get("stream"):
         message = {"role": "assistant", "content": GREETING}
         return web.json_response({"model": asked["model"], "choices": [{"message": message, "finish_reason": "stop"}]})

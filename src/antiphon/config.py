@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
-from platformdirs import user_data_path
+from platformdirs import user_data_path, user_state_path
 
 
 class ConfigError(Exception):
@@ -237,6 +237,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
                 f"database: '{scheme}://' is not supported; give a path, sqlite:///PATH, :memory: or postgresql://HOST/NAME."
             )
         return Path(text).expanduser() if text else user_data_path("antiphon") / "antiphon.db"
+
+
+def state_folder() -> Path:
+    """Where commands keep what they remember from one time to the next."""
+    return user_state_path("antiphon")
 
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}

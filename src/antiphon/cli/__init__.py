@@ -3,6 +3,7 @@
 import click
 
 from antiphon import __version__
+from antiphon.cli.asking import ask
 from antiphon.cli.listing import models
 from antiphon.cli.serving import serve
 
@@ -13,5 +14,5 @@ def main() -> None:
     """The OpenAI Responses API for any model, self-hosted."""
 
 
-for command in (serve, models):
+for command in (serve, ask, models):
     main.add_command(command)

@@ -17,15 +17,26 @@ from antiphon.upstreams.listing import ModelList, infos
 OFFER_SECONDS = 10.0
 
 
+#: Models named in a message.
+SHOWN_MAX = 12
+
+
 class Offer(NamedTuple):
-    """The models, and the one for clients that have no choice of their own; empty: there is none."""
+    """The models, and the one for clients that have no choice of their own; empty: there is none.
+
+    ``ours``: it is Antiphon that offers them.
+    """
 
     models: list[ModelInfo]
     default: str
+    ours: bool = True
 
-    def choice(self) -> str | None:
-        """The model of whoever names none: the default, or the only one."""
-        return self.default or (self.models[0].id if len(self.models) == 1 else None)
+    def choice(self) -> str:
+        """The model of whoever names none: the default, or the only one.  Raises ``ConfigError``."""
+        if self.default or len(self.models) == 1:
+            return self.default or self.models[0].id
+        known = ", ".join(model.id for model in self.models[:SHOWN_MAX]) or "there is none"
+        raise ConfigError(f"model: say which one with --model ({known}).")
 
 
 class Remote:
@@ -52,7 +63,8 @@ class Remote:
             listed = msgspec.json.decode(bytes(whole.body), type=ModelList)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise UpstreamError(f"{self.base_url} is no server of this API.") from None
-        return Offer(infos(listed, ""), whole.headers.get("x-antiphon-default-model", ""))
+        headers = whole.headers
+        return Offer(infos(listed, ""), headers.get("x-antiphon-default-model", ""), "x-antiphon-instance" in headers)
 
     async def respond(self, body: bytes, receiver: Receiver) -> None:
         """One response, handed on as it comes.  Raises ``UpstreamError``."""

@@ -39,14 +39,15 @@ def serve(config_path: Path | None, **given: Any) -> None:
     try:
         config = load(config_path, os.environ, given)
         logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-        with _listen(config) as listener:
+        with listen(config) as listener:
             found = asyncio.run(look_around(config))
             run(config, Server(using(config, found)), listener, sightings(config, found, os.environ))
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
 
 
-def _listen(config: Config) -> socket.socket:
+def listen(config: Config) -> socket.socket:
+    """The address of the configuration.  Raises ``ConfigError`` when it is taken."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -61,7 +62,18 @@ def _listen(config: Config) -> socket.socket:
 
 def run(config: Config, server: Server, listener: socket.socket, found: Sequence[str] = ()) -> None:
     """Serves until a signal comes.  ``found``: what the announcement says of this machine."""
-    settings = uvicorn.Config(
+    settings = web_settings(config, server)
+    web = _Announced(settings, server, listener.getsockname()[1], found)
+    # uvicorn raises the signal again once it has stopped; a server that was asked to stop and did has not failed.
+    for stopping in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stopping, lambda *_: None)
+    web.run(sockets=[listener])
+    sys.exit(0 if web.started else 1)
+
+
+def web_settings(config: Config, server: Server) -> uvicorn.Config:
+    """How the server is held, whoever holds it."""
+    return uvicorn.Config(
         server.app,
         loop=_loop(config.loop),
         http=PushProtocol,
@@ -78,12 +90,6 @@ def run(config: Config, server: Server, listener: socket.socket, found: Sequence
         timeout_graceful_shutdown=int(config.shutdown_seconds),
         timeout_keep_alive=75,
     )
-    web = _Announced(settings, server, listener.getsockname()[1], found)
-    # uvicorn raises the signal again once it has stopped; a server that was asked to stop and did has not failed.
-    for stopping in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stopping, lambda *_: None)
-    web.run(sockets=[listener])
-    sys.exit(0 if web.started else 1)
 
 
 def _loop(name: str) -> Any:

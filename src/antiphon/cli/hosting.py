@@ -1,0 +1,100 @@
+"""A server for as long as a command needs one: the one that runs already, else one in this process."""
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import NamedTuple
+
+import msgspec
+import uvicorn
+
+from antiphon.assemble import Server, look_around, using
+from antiphon.cli.remote import Offer, Remote
+from antiphon.cli.serving import listen, web_settings
+from antiphon.config import Config, ConfigError
+from antiphon.engine.ports import UpstreamError
+
+
+class Reached(NamedTuple):
+    """A server that answers.  ``here``: it lives in this process and ends with the command."""
+
+    remote: Remote
+    offer: Offer
+    here: bool
+
+
+@asynccontextmanager
+async def reached(config: Config, base_url: str | None, key: str | None) -> AsyncIterator[Reached]:
+    """The server at ``base_url``; where none is given the one at the configured port, or else one of our own.
+
+    Raises ``ConfigError`` or ``UpstreamError``.
+    """
+    remote = Remote(base_url or f"http://127.0.0.1:{config.port}/v1", key or _own_key(config))
+    try:
+        offer = await _offer(remote, wanted=base_url is not None)
+        if offer is not None:
+            yield Reached(remote, offer, here=False)
+            return
+    finally:
+        remote.close()
+    async with hosted(config) as remote:
+        yield Reached(remote, await remote.offer(), here=True)
+
+
+async def _offer(remote: Remote, *, wanted: bool) -> Offer | None:
+    """None where nobody is, or somebody else, and nobody asked for that server by name."""
+    try:
+        offer = await remote.offer()
+    except UpstreamError as error:
+        if wanted or error.status in (401, 403):
+            message = f"{remote.base_url} does not let us in: {error.message}" if error.status == 401 else error.message
+            raise UpstreamError(message, status=error.status) from None
+        return None
+    return offer if wanted or offer.ours else None
+
+
+def _own_key(config: Config) -> str | None:
+    """A key that this machine's server takes, if it is configured as we are."""
+    return config.api_keys[0].rpartition("=")[2] if config.api_keys else None
+
+
+@asynccontextmanager
+async def hosted(config: Config) -> AsyncIterator[Remote]:
+    """A server in this process, at a free port of loopback, behind a key that nobody else knows."""
+    key = secrets.token_urlsafe(32)
+    config = using(config, await look_around(config))
+    config = msgspec.structs.replace(config, host="127.0.0.1", port=0, api_keys=[key])
+    with listen(config) as listener:
+        server = _Quiet(web_settings(config, Server(config)))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await asyncio.wait([serving, asyncio.create_task(server.ready.wait())], return_when="FIRST_COMPLETED")
+            if not server.ready.is_set():
+                raise ConfigError("the server could not be started; `antiphon doctor` may tell why.")
+            remote = Remote(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", key)
+            try:
+                yield remote
+            finally:
+                remote.close()
+        finally:
+            server.should_exit = True
+            await asyncio.wait([serving])
+
+
+class _Quiet(uvicorn.Server):
+    """Leaves signals to the command that it serves."""
+
+    def __init__(self, settings: uvicorn.Config) -> None:
+        super().__init__(settings)
+        self.ready = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self.ready.set()
