@@ -30,6 +30,7 @@ from antiphon.upstreams.events import EventReader, SentEvent, decoded
 from antiphon.upstreams.failures import failure_within
 from antiphon.upstreams.item_deltas import GROWN
 from antiphon.upstreams.opaque import wrapped
+from antiphon.upstreams.responses.progress import Progress, Told
 from antiphon.upstreams.responses.request import Sealed
 
 Raw = msgspec.Raw
@@ -128,10 +129,11 @@ _Place = tuple[int, str, int]
 class _Seen:
     """What was said of an item."""
 
-    __slots__ = ("called", "done", "held", "type")
+    __slots__ = ("called", "done", "held", "progress", "type")
 
     def __init__(self, type: str) -> None:
         self.type = type
+        self.progress = Progress(type)
         self.called = False
         self.done = False
         #: Pieces of a call that has no name yet.
@@ -213,7 +215,8 @@ class Reply(EventReader):
         seen = self._items.get(index)
         if seen is not None and not seen.done and seen.type not in GROWN:
             members = {name: bytes(raw) for name, raw in decode_object(data).items() if name not in _PLACES}
-            said.append(ItemEvent(index, event.type, members))
+            told = seen.progress.told(Told(event.type, members))
+            said += [ItemEvent(index, one.type, one.members) for one in told]
 
     # --- Items ---
 
@@ -232,7 +235,7 @@ class Reply(EventReader):
         else:
             members = _members(item.type, raw)
             members.pop("encrypted_content", None)
-            said.append(ItemDelta(index, item.type, members))
+            said.append(ItemDelta(index, item.type, seen.progress.begun(members)))
         return seen
 
     def _call(self, index: int, seen: _Seen, item: _Item, rest: str, said: list[Delta]) -> None:
@@ -276,7 +279,9 @@ class Reply(EventReader):
         if item.encrypted_content is not None:
             sealed = Sealed(item.id or "", item.encrypted_content)
             members["encrypted_content"] = msgspec.json.encode(wrapped(self._maker, sealed))
-        said.append(ItemDelta(index, item.type, members, item.status or "completed"))
+        status = item.status or "completed"
+        said += [ItemEvent(index, one.type, one.members) for one in seen.progress.rest(members, status)]
+        said.append(ItemDelta(index, item.type, members, status))
 
     def _finish_call(self, index: int, seen: _Seen, item: _Item, said: list[Delta]) -> None:
         whole = _text(item.input if item.type == "custom_tool_call" else item.arguments)
