@@ -40,6 +40,7 @@ class Call:
     index: int
     name: str
     arguments: str
+    id: str = ""
 
 
 @dataclass
@@ -122,20 +123,23 @@ def echo(asked: Asked) -> Iterator[Step]:
 def played(asked: Asked, turns: list[list[Json]]) -> Iterator[Step]:
     """The turn of a test's own script that is due: as many are over as the assistant spoke since the user did.
 
-    A turn is a list of `{"text": ...}`, `{"reasoning": ...}` and `{"call": NAME, "arguments": {...}}`; `{results}` in a
-    text is what the tools returned.
+    A turn is a list of `{"text": ...}`, `{"reasoning": ...}`, `{"call": NAME, "arguments": {...}}` and
+    `{"wait": GATE}`; `{results}` in a text is what the tools returned.
     """
     roles = [message["role"] for message in asked.since_user]
     turn = turns[min(roles.count("assistant"), len(turns) - 1)]
     results = ", ".join(text_of(message) for message in asked.since_user if message["role"] == "tool")
     calls = [step for step in turn if "call" in step]
     for step in turn:
-        if "reasoning" in step:
+        if "wait" in step:
+            yield Wait(step["wait"])
+        elif "reasoning" in step:
             yield Reasoning(step["reasoning"])
         elif "text" in step:
             yield from words(step["text"].replace("{results}", results))
+    earlier = sum(len(message.get("tool_calls", ())) for message in asked.messages)
     for index, step in enumerate(calls):
-        yield Call(index, step["call"], json.dumps(step["arguments"]))
+        yield Call(index, step["call"], json.dumps(step["arguments"]), f"call_{earlier + index}")
     if calls:
         yield Finish("tool_calls")
 

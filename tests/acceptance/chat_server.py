@@ -271,7 +271,7 @@ def _call(step: Call, arguments: str, *, whole: bool = False) -> Json:
     function: Json = {"arguments": arguments}
     call: Json = {"index": step.index, "function": function}
     if whole:
-        call |= {"id": f"call_{step.name}", "type": "function"}
+        call |= {"id": step.id or f"call_{step.name}", "type": "function"}
         function["name"] = step.name
     return {"tool_calls": [call]}
 

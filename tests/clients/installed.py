@@ -7,10 +7,12 @@ Each client has one name, by which everything of it is found: its programs and p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import subprocess
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,9 @@ class Client:
     def configure(self, served: Served) -> None:
         """Writes the files of the client's page into the folder, with this server's address."""
         for name, text in self.page.files(served.base_url).items():
-            (self.folder / name).write_text(text, "utf-8")
+            file = self.folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, "utf-8")
         modules = self.sources / "node_modules"
         if modules.exists() and not (self.folder / "node_modules").exists():
             (self.folder / "node_modules").symlink_to(modules)
@@ -96,14 +100,11 @@ class Client:
         self, command: list[str], *, stdin: str = "", seconds: float = PROGRAM_SECONDS, **variables: str
     ) -> Printed:
         """Runs a command of the client in the folder.  Raises AssertionError with its output unless it ends well."""
-        folders = [self.binaries, *([installed_node().parent] if self.binaries.name == ".bin" else [])]
-        path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
-        home = {"HOME": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "", "PATH": path}
         try:
             done = subprocess.run(
                 ["/usr/bin/env", *command],
                 cwd=self.folder,
-                env=environment(**(home | variables)),
+                env=self._environment(variables),
                 input=stdin,
                 capture_output=True,
                 text=True,
@@ -113,6 +114,29 @@ class Client:
             raise AssertionError(_told(command, f"is not done after {seconds} s", late.stdout, late.stderr)) from None
         assert done.returncode == 0, _told(command, f"ended with {done.returncode}", done.stdout, done.stderr)
         return Printed(done.stdout)
+
+    @contextlib.contextmanager
+    def started(self, command: list[str], **variables: str) -> Iterator[subprocess.Popen[str]]:
+        """A command of the client that runs meanwhile; what is left of it at the end is killed."""
+        with subprocess.Popen(
+            ["/usr/bin/env", *command],
+            cwd=self.folder,
+            env=self._environment(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
+        folders = [self.binaries, *([installed_node().parent] if self.binaries.name == ".bin" else [])]
+        path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
+        home = {"HOME": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "", "PATH": path}
+        return environment(**home, **variables)
 
 
 def _told(command: list[str], what: str, *outputs: str | bytes | None) -> str:

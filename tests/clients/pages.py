@@ -14,6 +14,8 @@ from tests.acceptance.processes import ROOT
 
 PAGES = ROOT / "docs/clients"
 ADDRESS = "http://127.0.0.1:8600/v1"
+#: Begins the paragraph that says why the bundled model cannot do what a client asks of it.
+NOT_BUNDLED = "\nNot with the bundled model: "
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: How a block of a language is run; others are for reading.
 RUNNERS = {"python": ["python", "-c"], "bash": ["bash", "-euo", "pipefail", "-c"], "javascript": ["node", "-e"]}
@@ -33,6 +35,11 @@ class Page:
     @classmethod
     def all(cls) -> list[Page]:
         return [cls.of(file.stem) for file in sorted(PAGES.glob("*.md")) if file.stem != "README"]
+
+    @property
+    def models_of_examples(self) -> set[str]:
+        """Before which servers the examples are run."""
+        return {"scripted"} if NOT_BUNDLED in self.text else {"scripted", "bundled"}
 
     def files(self, base_url: str) -> dict[str, str]:
         """The files of the configuration, with the server's address."""
