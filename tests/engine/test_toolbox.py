@@ -50,13 +50,18 @@ CRM = namespace("crm", function("list"), {"type": "custom", "name": "query"}, de
 
 
 def sort(
-    *tools: Json, choice: Any = None, items: Sequence[Json] = (), earlier: int = 0, strict: bool = False
+    *tools: Json,
+    choice: Any = None,
+    items: Sequence[Json] = (),
+    earlier: int = 0,
+    strict: bool = False,
+    foreign: Sequence[str] = (),
 ) -> Toolbox:
     body = {"model": "m", "input": "x", "tools": list(tools), "tool_choice": choice}
     request = read_create(json.dumps(body).encode())
     registry: dict[str, Tool] = {ScriptedTool.declared_type: ScriptedTool(CountingClock())}
     context = view(json.dumps(item).encode() for item in items)
-    return toolbox.sort(request, registry, strict=strict, items=context, earlier=earlier)
+    return toolbox.sort(request, registry, strict=strict, items=context, earlier=earlier, foreign=foreign)
 
 
 def visible(box: Toolbox) -> list[str]:
@@ -524,3 +529,36 @@ def test_a_call_cannot_be_demanded_of_tools_that_cannot_be_run() -> None:
     assert "needs a tool that this server can run" in refused(*tools, choice="required").message
     choice = allowed("required", {"type": "web_search"})
     assert "needs a tool that this server can run" in refused(LOOK, *tools, choice=choice).message
+
+
+# --- Tools of the model's side ---
+
+WEB: Json = {"type": "web_search", "filters": {"allowed_domains": ["a.example"]}}
+MCP: Json = {"type": "mcp", "server_label": "deep", "server_url": "https://a.example/mcp", "require_approval": "never"}
+
+
+def test_tools_of_the_models_side_are_declared_as_they_came() -> None:
+    box = sort(LOOK, WEB, MCP, MCP, {"type": "novelty"}, foreign=["web_search*", "mcp"])
+
+    assert [json.loads(tool.raw) for tool in box.visible] == [LOOK, WEB, MCP, MCP]
+    assert box.left_out == ["tools[4]"]
+
+
+def test_a_tool_of_this_server_wins() -> None:
+    box = sort(HOSTED, WEB, foreign=["*"])
+
+    assert list(box.hosted) == ["run"]
+    assert [tool.type for tool in box.visible] == ["function", "web_search"]
+
+
+def test_a_tool_of_the_models_side_may_be_alone_strict_and_demanded() -> None:
+    box = sort(WEB, choice={"type": "web_search"}, strict=True, foreign=["*"])
+
+    assert box.left_out == []
+    assert box.choice.mode == "required"
+
+
+def test_tools_of_the_models_side_that_items_bring() -> None:
+    brought = {"type": "additional_tools", "tools": [WEB]}
+
+    assert [tool.type for tool in sort(items=[brought], foreign=["*"]).visible] == ["web_search"]

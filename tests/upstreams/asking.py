@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from antiphon.engine import toolbox
@@ -16,17 +17,19 @@ from antiphon.upstreams.chat_completions.request import encode, form_of
 Json = dict[str, Any]
 
 
-def asked(*items: Json, model: str = "m", force_choice: bool = True, **parameters: Any) -> ModelRequest:
+def asked(
+    *items: Json, model: str = "m", force_choice: bool = True, foreign: Sequence[str] = (), **parameters: Any
+) -> ModelRequest:
     """A model request with these items in its context and the parameters of a client's request."""
     raw = json.dumps({"model": model, "input": "unused", **parameters}).encode()
-    return asked_of(raw, *items, force_choice=force_choice)
+    return asked_of(raw, *items, force_choice=force_choice, foreign=foreign)
 
 
-def asked_of(raw: bytes, *items: Json, force_choice: bool = True) -> ModelRequest:
+def asked_of(raw: bytes, *items: Json, force_choice: bool = True, foreign: Sequence[str] = ()) -> ModelRequest:
     """The same, from the bytes of a client's request."""
     request = read_create(raw)
     context = view(json.dumps(item).encode() for item in items)
-    box = toolbox.sort(request, {}, strict=False, items=context)
+    box = toolbox.sort(request, {}, strict=False, items=context, foreign=foreign)
     return ModelRequest(request.model or "", recall(context, box), box.visible, request, box.choice, force_choice)
 
 

@@ -371,3 +371,33 @@ def test_the_same_request_gives_the_same_bytes() -> None:
     forms = [form_of(asked(user("Hi"), **PARAMETERS, novelty=1), Options(), MAKER, stream=True) for _ in range(2)]
 
     assert msgspec.json.encode(forms[0]) == msgspec.json.encode(forms[1])
+
+
+# --- Tools of the provider ---
+
+WEB: Json = {"type": "web_search", "search_context_size": "low"}
+MCP: Json = {"type": "mcp", "server_label": "deep", "server_url": "https://a.example", "authorization": "secret"}
+TOOLS = [function("f"), WEB, MCP]
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ("required", "required"),
+        ({"type": "web_search"}, {"type": "web_search"}),
+        ({"type": "mcp", "server_label": "deep", "name": "x"}, {"type": "mcp", "server_label": "deep", "name": "x"}),
+        (
+            {"type": "allowed_tools", "mode": "auto", "tools": [WEB, {"type": "function", "name": "f"}]},
+            {
+                "type": "allowed_tools",
+                "mode": "auto",
+                "tools": [{"type": "function", "name": "f"}, {"type": "web_search"}],
+            },
+        ),
+    ],
+)
+def test_tools_of_the_provider_are_declared_and_chosen_in_the_clients_words(choice: Any, told: Any) -> None:
+    body = body_of(asked(user("Hi"), tools=TOOLS, tool_choice=choice, foreign=["*"]))
+
+    assert body["tools"][1:] == [WEB, MCP]
+    assert body["tool_choice"] == told

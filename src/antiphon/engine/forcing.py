@@ -26,7 +26,7 @@ from antiphon.engine.strictness import (
 )
 from antiphon.protocol.requests import CreateResponse, Format, Text
 from antiphon.protocol.responses import ResponseError
-from antiphon.protocol.tools import Tool, ToolChoice
+from antiphon.protocol.tools import INNER_TYPES, Tool, ToolChoice
 
 encode = msgspec.json.encode
 
@@ -42,7 +42,7 @@ def demanded(asked: ModelRequest) -> list[Tool]:
     if not asked.force_choice or asked.choice.mode != "required":
         return []
     names = asked.choice.names
-    return [tool for tool in asked.tools if tool.name is not None and (not names or tool.name in names)]
+    return [tool for tool in asked.tools if tool.type in INNER_TYPES and (not names or tool.name in names)]
 
 
 class Forcing:

@@ -112,6 +112,10 @@ class Capabilities(msgspec.Struct, frozen=True):
     strict_inputs: bool = False
     #: Its side makes the calls that ``tool_choice`` demands.
     forced_calls: bool = False
+    #: Patterns of the types of tools that it is told of as they are declared, since it has them itself.
+    foreign_tools: tuple[str, ...] = ()
+    #: It reads every item as it is stored, those of such tools too.
+    foreign_items: bool = False
 
 
 class Upstream(Protocol):

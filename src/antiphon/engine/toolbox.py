@@ -6,6 +6,7 @@ Must not know how a tool works.  Rule: design decision 4; shapes: reference 7.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import msgspec
 
@@ -35,8 +36,9 @@ class Found(msgspec.Struct, frozen=True):
 class Toolbox:
     """The tools of one request, sorted; it grows while a model searches."""
 
-    def __init__(self, registry: Mapping[str, Tool]) -> None:
+    def __init__(self, registry: Mapping[str, Tool], foreign: Sequence[str] = ()) -> None:
         self.registry = registry
+        self._foreign = foreign
         self.names = Names()
         self.hosted: dict[str, Hosted] = {}
         #: Tools of the request that this server cannot run, as paths.
@@ -93,9 +95,11 @@ class Toolbox:
             self._namespaces[declaration.name or ""] = declaration.description
         for leaf, namespace in leaves([declaration]):
             self._offer(leaf, namespace, deferred=searched and leaf.defer_loading)
+        if declaration.type in (*INNER_TYPES, "namespace"):
+            return True
         tool = self.registry.get(declaration.type)
-        if tool is None or declaration.type in (*INNER_TYPES, "namespace"):
-            return declaration.type in (*INNER_TYPES, "namespace")
+        if tool is None:
+            return self._offer_foreign(declaration)
         hosted = Hosted(tool, declaration)
         for function in tool.functions(declaration):
             if not again or function.name not in self.hosted:
@@ -114,6 +118,14 @@ class Toolbox:
             del self.offers[name]  # what is loaded comes last, so that all others stay where they are
         self.offers[name] = Offer(seen, leaf, None, deferred or (before is not None and before.deferred), hidden)
         self._callees[name] = Callee(CUSTOM if leaf.type == "custom" else FUNCTION, own, namespace)
+
+    def _offer_foreign(self, declaration: Declaration) -> bool:
+        """A tool that the model's side runs, or knows how to call, is declared to it as it came."""
+        if not any(fnmatchcase(declaration.type, pattern) for pattern in self._foreign):
+            return False
+        name = f"{declaration.path} {declaration.type}"  # no function can be called so
+        self.offers[name] = Offer(msgspec.structs.replace(declaration, name=name), declaration)
+        return True
 
     def _offer_hosted(self, hosted: Hosted, function: Declaration, *, deferred: bool) -> None:
         """A hosted tool's function shares the model's name space with the client's functions: each name means one."""
@@ -199,12 +211,14 @@ def sort(
     strict: bool,
     items: Sequence[ContextItem] = (),
     earlier: int = 0,
+    foreign: Sequence[str] = (),
 ) -> Toolbox:
     """The tools of the request and of its context, of whose items the first ``earlier`` come from before it.
 
+    ``foreign``: patterns of the types that the model's side has itself; those of ``registry`` are this server's.
     Raises ``ApiError`` 400 where leaving a tool out would change what was asked for.
     """
-    box = Toolbox(registry)
+    box = Toolbox(registry, foreign)
     brought = _brought(items, earlier)
     declared = [*request.declared, *(tool for kind, tools in brought if kind == _ADDED for tool in tools)]
     for leaf, namespace in leaves(request.declared):

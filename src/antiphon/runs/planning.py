@@ -75,9 +75,9 @@ class Planner:
             raise missing("input")
         context.check_pairs(items)
         request = context.configured(request, items)
-        strict = self._settings.strict_tools
-        box = toolbox.sort(request, self._tools, strict=strict, items=items, earlier=len(before))
         takes = route.upstream.capabilities(route.model)
+        strict, foreign = self._settings.strict_tools, takes.foreign_tools
+        box = toolbox.sort(request, self._tools, strict=strict, items=items, earlier=len(before), foreign=foreign)
         at_most = self._settings.limits.attachments_max
         items = await context.readable(items, len(before), takes, self._attachments, at_most)
         thoughts = Thoughts.of(request, self._seal, project)
@@ -109,7 +109,7 @@ class Planner:
         request, route = plan.request, plan.route
         takes = route.upstream.capabilities(route.model)
         unheeded = request.without_effect(verbosity=takes.verbosity, reasoning=takes.reasoning)
-        unseen = toolbox.unseen(taken, self._tools)
+        unseen = [] if takes.foreign_items else toolbox.unseen(taken, self._tools)
         return [*request.unknown, *unheeded, *plan.toolbox.left_out, *unseen]
 
 

@@ -24,6 +24,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "all are passed on."
         ),
     ] = []
+    hosted_tools: Annotated[
+        list[str],
+        Meta(
+            description="Patterns of the types of tools that it has itself, as `web_search`, `mcp` or `shell`: they "
+            "are declared to it as they come, unless this server has them.  Empty: they are left out."
+        ),
+    ] = msgspec.field(default_factory=lambda: ["*"])
     forced_calls: Annotated[
         bool,
         Meta(

@@ -12,7 +12,7 @@ import msgspec
 from antiphon.engine.ports import ContextItem, ModelRequest
 from antiphon.protocol.items import ID_PREFIXES, NOTHING, Item, decode_object
 from antiphon.protocol.requests import CreateResponse
-from antiphon.protocol.tools import Tool
+from antiphon.protocol.tools import INNER_TYPES, Tool
 from antiphon.upstreams.efforts import clamped
 from antiphon.upstreams.opaque import is_foreign, unwrapped
 from antiphon.upstreams.responses.options import Options
@@ -166,13 +166,21 @@ def _choice(asked: ModelRequest) -> Any:
     mode = "auto" if choice.mode == "required" and not asked.force_choice else choice.mode
     if mode == "none" or choice.type is None:
         return mode
-    types = {tool.name: tool.type for tool in asked.tools}
-    named = [{"type": types[name], "name": name} for name in choice.names if name in types]
+    named = _picked(asked)
     if named and len(named) == 1 and choice.type != "allowed_tools":
         return named[0] if mode == "required" else mode
     if named:
         return {"type": "allowed_tools", "mode": mode, "tools": named}
     return msgspec.Raw(choice.echo) if mode == "required" or choice.type == "allowed_tools" else mode
+
+
+def _picked(asked: ModelRequest) -> list[Members]:
+    """The tools that a choice names: those of the provider in the client's words."""
+    tools = {tool.name: tool.type for tool in asked.tools}
+    named = [{"type": tools[name], "name": name} for name in asked.choice.names if tools.get(name) in INNER_TYPES]
+    own = set(tools.values()).difference(INNER_TYPES)
+    picks = (msgspec.structs.asdict(pick) for pick in asked.choice.picks if pick.type in own)
+    return named + [{name: value for name, value in pick.items() if value is not None} for pick in picks]
 
 
 # --- Items ---

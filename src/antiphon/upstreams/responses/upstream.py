@@ -35,6 +35,8 @@ class Responses(Dialect[Options]):
             strict_functions=True,
             strict_inputs=True,
             forced_calls=options.forced_calls,
+            foreign_tools=tuple(options.hosted_tools),
+            foreign_items=True,
         )
 
     async def run(self, request: ModelRequest, feed: Feed) -> Stop:
