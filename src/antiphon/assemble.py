@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -46,6 +46,9 @@ from antiphon.web.app import App, Route
 from antiphon.web.delivery import Delivery
 from antiphon.web.settings import WebSettings
 from antiphon.web.websocket import WebSockets
+
+if TYPE_CHECKING:
+    from antiphon.stores.postgres import Settings as PostgresSettings
 
 logger = logging.getLogger("antiphon")
 
@@ -98,7 +101,7 @@ class Server:
         tools: Mapping[str, Tool] | None = None,
         wrap_store: Callable[[Store], Store] | None = None,
     ) -> None:
-        _check_exposure(config)
+        check_exposure(config)
         self.config = config
         self.clock = SystemClock()
         self.instance = secrets.token_hex(8)
@@ -241,13 +244,14 @@ async def _nothing() -> None:
     pass
 
 
-def _postgres(config: Config, url: str) -> tuple[Store, Callable[[], Awaitable[None]]]:
+def postgres_settings(config: Config, url: str) -> "PostgresSettings":
+    """How PostgreSQL is spoken to.  Raises ``ConfigError`` where its driver is not installed."""
     try:
-        from antiphon.stores.postgres import PostgresStore, Settings
+        from antiphon.stores.postgres import Settings
     except ImportError:
         message = "database: PostgreSQL needs a driver that is not installed; pip install 'antiphon[postgres]'."
         raise ConfigError(message) from None
-    settings = Settings(
+    return Settings(
         url,
         connections=config.database_connections,
         connect_seconds=config.database_connect_seconds,
@@ -255,6 +259,12 @@ def _postgres(config: Config, url: str) -> tuple[Store, Callable[[], Awaitable[N
         read_seconds=config.database_read_seconds,
         write_seconds=config.database_write_seconds,
     )
+
+
+def _postgres(config: Config, url: str) -> tuple[Store, Callable[[], Awaitable[None]]]:
+    settings = postgres_settings(config, url)
+    from antiphon.stores.postgres import PostgresStore
+
     try:
         store = PostgresStore(settings)
     except ValueError as error:
@@ -269,7 +279,7 @@ def _keys(config: Config) -> list[Key]:
         raise ConfigError(f"api_keys: {error}.") from None
 
 
-def _check_exposure(config: Config) -> None:
+def check_exposure(config: Config) -> None:
     """Beyond loopback nobody is let in without a key (design section 7)."""
     if not is_loopback(config.host) and not config.api_keys:
         raise ConfigError(f"api_keys: listening on {config.host} needs at least one key; give --api-key.")
@@ -281,7 +291,7 @@ def catalog_of(config: Config, clock: Clock, instance: str = "") -> Catalog:
 
 
 def _catalog(config: Config, clock: Clock, instance: str, catch_all: str | None) -> Catalog:
-    entries = [_entry(upstream, config, clock, instance) for upstream in config.upstreams]
+    entries = upstream_entries(config, clock, instance)
     names = [entry.name for entry in entries]
     double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:
@@ -296,6 +306,11 @@ def _catalog(config: Config, clock: Clock, instance: str, catch_all: str | None)
     return Catalog(entries, aliases, clock, config.models_refresh_seconds)
 
 
+def upstream_entries(config: Config, clock: Clock, instance: str = "") -> list[Entry]:
+    """The configured upstreams, each under its name.  Raises ``ConfigError``."""
+    return [_entry(upstream, config, clock, instance) for upstream in config.upstreams]
+
+
 def _only_model(config: Config) -> str | None:
     """The bundled model, where there is no other: clients then need not know its name."""
     alone = not config.upstreams and not config.models and "*" not in config.aliases
@@ -304,8 +319,8 @@ def _only_model(config: Config) -> str | None:
 
 def _bundled(config: Config) -> dict[str, Path]:
     """The file of the bundled model under its name, where it is offered and there."""
-    file = Path(str(resources.files("antiphon") / "models" / f"{DEMO_MODEL}.gguf"))
-    return {DEMO_MODEL: file} if config.demo_model and file.is_file() else {}
+    file = bundled_file() if config.demo_model else None
+    return {DEMO_MODEL: file} if file is not None else {}
 
 
 def model_files(config: Config) -> dict[str, Path]:
@@ -324,6 +339,12 @@ def model_files(config: Config) -> dict[str, Path]:
             raise ConfigError(f"models: the name '{model.name}' is given twice.")
         files[model.name] = model.path
     return _bundled(config) | files
+
+
+def bundled_file() -> Path | None:
+    """The file of the bundled model, where it came along."""
+    file = Path(str(resources.files("antiphon") / "models" / f"{DEMO_MODEL}.gguf"))
+    return file if file.is_file() else None
 
 
 def _is_path(text: str) -> bool:

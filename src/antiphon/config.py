@@ -294,16 +294,47 @@ def default_of(field: msgspec.structs.FieldInfo) -> Any:
 
 def load(path: Path | None, environment: Mapping[str, str], given: Mapping[str, Any]) -> Config:
     """All sources put together.  Raises ``ConfigError``."""
-    values: dict[str, Any] = {}
-    if path is not None:
-        values |= _from_file(path)
-    values |= {name: _listed(name, environment[variable(name)]) for name in _FIELDS if environment.get(variable(name))}
-    values |= {name: value for name, value in given.items() if value is not None and value != ()}
+    values = {name: value for name, (value, _) in sources(path, environment, given).items()}
     unknown = next((name for name in values if name not in _FIELDS), None)
     if unknown is not None:
         raise ConfigError(f"{unknown}: there is no such setting.")
     config = Config(**{name: _convert(name, value) for name, value in values.items()})
     return _with_keys(config, environment)
+
+
+def sources(path: Path | None, environment: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    """Every value that is given anywhere, as it stands there, and where that is.  Raises ``ConfigError``."""
+    values: dict[str, tuple[Any, str]] = {}
+    if path is not None:
+        values |= {name: (value, str(path)) for name, value in _from_file(path).items()}
+    for name in _FIELDS:
+        text = environment.get(variable(name))
+        if text:
+            values[name] = (_listed(name, text), variable(name))
+    for name, value in given.items():
+        if value is not None and value != ():
+            values[name] = (value, option(name) if name in _FIELDS else name)
+    return values
+
+
+def shown(config: Config, name: str) -> str:
+    """The value of a setting for people to read, without what is secret in it."""
+    value = getattr(config, name)
+    if name in _SECRETS:
+        count = len(value) if isinstance(value, list) else int(bool(value))
+        return f"{count} hidden" if count else ""
+    if name == "upstreams":
+        return ", ".join(upstream.label for upstream in value)
+    if name == "database" and "://" in value:
+        before, at, after = value.rpartition("@")
+        scheme, _, login = before.partition("://")
+        return f"{scheme}://{login.partition(':')[0]}{at}{after.partition('?')[0]}" if at else value.partition("?")[0]
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={entry}" for key, entry in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+_SECRETS = frozenset({"upstream_key", "api_keys", "encryption_keys"})
 
 
 def _from_file(path: Path) -> dict[str, Any]:

@@ -279,3 +279,14 @@ def test_the_sql_is_in_the_package() -> None:
 
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(list((folder / "migrations").iterdir())) == len(numbers)
+
+
+async def test_looking_changes_nothing(postgres: PostgresServer, bare_url: str) -> None:
+    newest = migrations(schema.PACKAGE)[-1][0]
+
+    assert await within(schema.inspect(Settings(bare_url))) == (0, newest)
+    assert await within(schema.inspect(Settings(bare_url))) == (0, newest), "the first look made nothing"
+    await (await opened(bare_url)).close()
+    assert await within(schema.inspect(Settings(bare_url))) == (newest, newest)
+    with pytest.raises(ValueError, match="does not exist"):
+        await within(schema.inspect(Settings(postgres.url("nowhere"))))

@@ -4,6 +4,7 @@ import click
 
 from antiphon import __version__
 from antiphon.cli.asking import ask
+from antiphon.cli.diagnosis import doctor
 from antiphon.cli.listing import models
 from antiphon.cli.serving import serve
 
@@ -14,5 +15,5 @@ def main() -> None:
     """The OpenAI Responses API for any model, self-hosted."""
 
 
-for command in (serve, ask, models):
+for command in (serve, ask, models, doctor):
     main.add_command(command)

@@ -4,7 +4,7 @@ from typing import Any
 
 import asyncpg
 
-from antiphon.stores.postgres.connections import OLDEST_VERSION, SCHEMA, Connections, Lost, end
+from antiphon.stores.postgres.connections import OLDEST_VERSION, SCHEMA, Connections, Lost, Settings, end
 from antiphon.stores.queries import migrations
 
 PACKAGE = "antiphon.stores.postgres"
@@ -38,6 +38,25 @@ async def migrate(connections: Connections) -> None:
         await _apply(connection)
     except asyncpg.PostgresError as error:
         raise ValueError(f"the schema '{SCHEMA}' cannot be made: {error}") from None
+    finally:
+        await end(connection)
+
+
+async def inspect(settings: Settings) -> tuple[int, int]:
+    """The schema's version, 0 where there is none yet, and the newest; changes nothing.
+
+    Raises ``ValueError`` in one sentence for a database that cannot be used.
+    """
+    try:
+        connection = await Connections(settings).connect()
+    except Lost as lost:
+        raise ValueError(str(lost)) from None
+    newest = migrations(PACKAGE)[-1][0]
+    try:
+        _check(connection)
+        return await _version(connection, newest), newest
+    except asyncpg.PostgresError as error:
+        raise ValueError(f"the schema '{SCHEMA}' cannot be read: {error}") from None
     finally:
         await end(connection)
 

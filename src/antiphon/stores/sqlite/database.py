@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 
@@ -43,6 +44,41 @@ class Claim:
     def close(self) -> None:
         """Lets the next process in."""
         os.close(self._handle)
+
+
+class Inspection(NamedTuple):
+    """What can be seen of a database without changing it."""
+
+    version: int
+    newest: int
+    file_bytes: int
+    in_use: bool
+
+
+def inspect(path: Path) -> Inspection:
+    """Reads the file and nothing else.  Raises ``ValueError`` when it cannot be read or is no database."""
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            connection.set_busy_timeout(BUSY_MILLISECONDS)
+            version = connection.pragma("user_version")
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise ValueError(f"{path} cannot be opened: {error}") from None
+    return Inspection(int(str(version)), migrations(PACKAGE)[-1][0], path.stat().st_size, _is_claimed(path))
+
+
+def _is_claimed(path: Path) -> bool:
+    try:
+        with path.with_name(path.name + ".lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def create_private(path: Path) -> None:

@@ -79,6 +79,11 @@ class Engine:
         async with self._use():
             return await self._ask(lambda dialect: dialect.count(worded(request)))
 
+    async def load(self) -> None:
+        """Loads the model where it is not loaded yet.  Raises ``UpstreamError``."""
+        async with self._use():
+            await self._loaded()
+
     @asynccontextmanager
     async def _use(self) -> AsyncIterator[None]:
         """Among those who keep the model loaded, of which there may be so many."""

@@ -33,6 +33,10 @@ class Embedded:
         """Loads the model like a run."""
         return await self._engine(request.model).count(request)
 
+    async def load(self, model: str) -> None:
+        """Loads a model before anybody asks it.  Raises ``UpstreamError``."""
+        await self._engine(model).load()
+
     def _engine(self, model: str) -> Engine:
         engine = self._engines.get(model)
         if engine is None:
