@@ -24,7 +24,7 @@ from antiphon.web.transport import PushProtocol
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """What touches the transport is tested on both loops, everything else on the one that servers use."""
-    both = item.path.stem in ("test_streams", "test_transport", "test_frames")
+    both = item.path.stem in ("test_streams", "test_transport", "test_websocket_limits")
     return {"uvloop": uvloop.new_event_loop} | ({"asyncio": asyncio.new_event_loop} if both else {})
 
 

@@ -95,6 +95,7 @@ class Socket(Flow):
         self._unsent: list[bytes] = []
         self._buffer_max = 1 << 20
         self._closed = False
+        self._ended = asyncio.Event()
         self.accepted = False
         #: The server stops; ``on_stop`` is called when that begins.
         self.stopping = False
@@ -131,6 +132,14 @@ class Socket(Flow):
             return None
         text: str | None = message.get("text")
         return message["bytes"] if text is None else text
+
+    def lost(self) -> None:
+        self._ended.set()
+        super().lost()
+
+    async def left(self) -> None:
+        """Returns when nobody is there any more, whether or not what was sent has been received."""
+        await self._ended.wait()
 
     def stop(self) -> None:
         self.stopping = True

@@ -129,11 +129,12 @@ class Session:
         #: One message is worked on and one waits here; the client's socket is where more of them wait.
         self._waiting: asyncio.Queue[Told | ApiError] = asyncio.Queue(maxsize=1)
         self._patience: asyncio.Timeout | None = None
+        self._old = False
         socket.on_stop = self._stop
 
     async def serve(self) -> None:
         """Returns when the connection has ended, or is being closed."""
-        tasks = [self._loop.create_task(self._read()), self._loop.create_task(self._work())]
+        tasks = [self._loop.create_task(one) for one in (self._read(), self._work(), self._socket.left())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -164,13 +165,15 @@ class Session:
         """The next message; None when the connection is to end."""
         await self._drained()
         now = self._loop.time()
-        if self._socket.stopping or now >= self._ends_at:
+        idle_until = now + self._settings.websocket_idle_seconds
+        self._old = self._ends_at <= now
+        if self._socket.stopping or self._old:
             return None
         try:
-            async with asyncio.timeout_at(min(self._ends_at, now + self._settings.websocket_idle_seconds)) as patience:
-                self._patience = patience
+            async with asyncio.timeout_at(min(self._ends_at, idle_until)) as self._patience:
                 return await self._waiting.get()
         except TimeoutError:
+            self._old = self._ends_at <= idle_until
             return None
         finally:
             self._patience = None
@@ -183,7 +186,7 @@ class Session:
     async def _part(self) -> None:
         if self._socket.stopping:
             await self._socket.close(RESTARTING, "The server is stopping.")
-        elif self._loop.time() < self._ends_at:
+        elif not self._old:
             await self._socket.close(GOING_AWAY, "Nothing was asked for too long.")
         else:
             minutes = f"{self._settings.websocket_seconds / 60:g} minutes"
