@@ -16,8 +16,11 @@ import aiohttp
 from aiohttp import web
 from tests.specification import conformance
 from tests.specification.frames import DONE
+from tests.web.sockets import check_told
 
 HOP_BY_HOP = {"connection", "host", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
+#: What belongs to one connection and not to what is asked for on it.
+HANDSHAKE = {"upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"}
 ALWAYS = {"x-request-id", "openai-version", "openai-processing-ms"}
 
 
@@ -61,6 +64,8 @@ class CheckingProxy:
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
+        if request.headers.get("upgrade", "").lower() == "websocket":
+            return await self._talk(request, headers)
         body = await request.read()
         received = bytearray()
         call = self._session.request(
@@ -78,6 +83,37 @@ class CheckingProxy:
                 self._check(request, answer, bytes(received))
         return reply
 
+    async def _talk(self, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
+        """Hands on what both sides of a WebSocket say, and how the server ends it."""
+        kept = {name: value for name, value in headers.items() if name.lower() not in HANDSHAKE}
+        try:
+            server = await self._session.ws_connect(self._server + request.path_qs, headers=kept, max_msg_size=0)
+        except aiohttp.WSServerHandshakeError as refused:
+            self.refusals.append(f"{request.path_qs}: the handshake is {refused.status}")
+            return web.Response(status=refused.status)
+        client = web.WebSocketResponse(max_msg_size=0)
+        await client.prepare(request)
+        asking = asyncio.get_running_loop().create_task(_hand_on(client, server))
+        try:
+            async for message in server:
+                self._check_message(message)
+                await client.send_str(message.data)
+        finally:
+            asking.cancel()
+            await asyncio.wait([asking])
+            await client.close(code=server.close_code or 1006)
+        return client
+
+    def _check_message(self, message: aiohttp.WSMessage) -> None:
+        told = json.loads(message.data)
+        if told["type"] == "error":
+            self.refusals.append(f"WebSocket {told['status']}: {told['error']['message']}")
+        self.warnings += filter(None, [told.get("headers", {}).get("x-antiphon-warnings")])
+        try:
+            check_told(told)
+        except AssertionError as error:
+            self.violations.append(f"WebSocket {told['type']}: {error}")
+
     def _check(self, request: web.Request, answer: aiohttp.ClientResponse, body: bytes) -> None:
         told = f"{request.method} {request.path_qs} {answer.status}"
         if answer.status >= 400:
@@ -87,6 +123,15 @@ class CheckingProxy:
             check_reply(request, answer, body)
         except AssertionError as error:
             self.violations.append(f"{told}: {error}")
+
+
+async def _hand_on(client: web.WebSocketResponse, server: aiohttp.ClientWebSocketResponse) -> None:
+    async for message in client:
+        if message.type is aiohttp.WSMsgType.TEXT:
+            await server.send_str(message.data)
+        else:
+            await server.send_bytes(message.data)
+    await server.close()
 
 
 def check_reply(request: web.Request, answer: aiohttp.ClientResponse, body: bytes) -> None:

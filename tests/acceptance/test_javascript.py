@@ -34,7 +34,9 @@ def run(node: Path, file: str, **variables: str) -> None:
 
 
 def test_every_theme_has_its_file() -> None:
-    assert {"create", "errors", "sdk_2025", "state", "stream", "tools"} == {name.split(".")[0] for name in THEMES}
+    assert {"create", "errors", "sdk_2025", "state", "stream", "tools", "websocket"} == {
+        name.split(".")[0] for name in THEMES
+    }
 
 
 @pytest.mark.parametrize("file", THEMES)
