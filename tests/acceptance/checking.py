@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from tests.acceptance.relaying import Relay
 from tests.specification import conformance
 from tests.specification.frames import DONE
 from tests.web.sockets import check_told
@@ -31,6 +32,8 @@ class CheckingProxy:
         self.violations: list[str] = []
         self.refusals: list[str] = []
         self.warnings: list[str] = []
+        #: WebSockets that were opened.
+        self.sockets = 0
         self._server = server
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -47,6 +50,7 @@ class CheckingProxy:
         """Another test begins."""
         for kept in (self.violations, self.refusals, self.warnings):
             kept.clear()
+        self.sockets = 0
 
     async def settled(self) -> None:
         """Returns when every reply that was begun has been checked."""
@@ -63,6 +67,10 @@ class CheckingProxy:
                 self._idle.set()
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("upgrade", "").lower() == "websocket":
+            self.sockets += 1
+            relay = Relay(self.violations, self.refusals)
+            return await relay.serve(request, self._session, self._server + request.path_qs)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
         if request.headers.get("upgrade", "").lower() == "websocket":
             return await self._talk(request, headers)

@@ -57,3 +57,54 @@ async def test_a_reply_is_handed_on_and_judged(
     else:
         [violation] = proxy.violations
         assert found in violation
+
+
+CREATED = {"type": "response.created", "sequence_number": 0, "response": response(status="in_progress")}
+WRONG = {"type": "response.completed", "sequence_number": 5, "response": response()}
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ([CREATED, WRONG], "sequence_number is 5"),
+        ([{"type": "error", "status": 400, "error": {"message": "No."}}], "No."),
+        ([], None),
+    ],
+)
+async def test_a_websocket_is_handed_on_and_judged(servers: LoopThread, told: list[Any], found: str | None) -> None:
+    async def answer(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        assert json.loads((await socket.receive()).data) == {"type": "response.create"}
+        for event in told:
+            await socket.send_json(event)
+        await socket.close()
+        return socket
+
+    app = web.Application()
+    app.add_routes([web.get("/v1/responses", answer)])
+    proxy = CheckingProxy(servers.serve(app))
+    url = f"{servers.serve(proxy.app)}/v1/responses"
+    async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+        await socket.send_json({"type": "response.create"})
+        heard = [json.loads(message.data) async for message in socket]
+    servers.run(proxy.settled())
+
+    assert heard == told
+    assert proxy.sockets == 1
+    assert [found in one for one in [*proxy.violations, *proxy.refusals]] == ([True] if found else [])
+
+
+async def test_a_refused_websocket_is_refused(servers: LoopThread) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=401)
+
+    app = web.Application()
+    app.add_routes([web.get("/v1/responses", answer)])
+    proxy = CheckingProxy(servers.serve(app))
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
+            await session.ws_connect(f"{servers.serve(proxy.app)}/v1/responses")
+
+    assert raised.value.status == 401
+    assert len(proxy.refusals) == 1

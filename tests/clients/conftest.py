@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from tests.acceptance.chat_server import ChatControl, ChatServer
@@ -67,6 +68,12 @@ def served(request: pytest.FixtureRequest) -> Served:
     """The server whose name the test gives as an indirect parameter."""
     named: Served = request.getfixturevalue(request.param)
     return named
+
+
+@pytest.fixture
+def gate() -> str:
+    """A gate of the chat server that no other test uses."""
+    return f"gate{uuid4().hex}"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.clients.installed import Client
 CLIENT = "codex"
 #: Codex's own sandbox needs what containers do not have; the tests' models do nothing but what is written here.
 UNBOUND = ("--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox")
-KEY = {"ANTIPHON_API_KEY": "any-value"}
+KEY = {"ANTIPHON_API_KEY": "any-value", "CODEX_API_KEY": "any-value"}
 #: Names that Codex knows: one with `apply_patch` and tool search, one whose tools come as an item, in namespaces.
 KNOWN, LITE = "gpt-5.5", "gpt-6-astra"
 RED = png(200, 0, 0)
@@ -252,6 +252,42 @@ def test_a_session_goes_on_with_what_came_before(client: Client, scripted: Serve
     assert [call for message in asked["messages"] for call in message.get("tool_calls", ())]
 
 
+#: Turns on one connection, each with what is new in it.
+SOCKET = ("-c", "model_providers.antiphon.supports_websockets=true")
+
+
+def test_a_turn_over_a_websocket_edits_files(client: Client, scripted: Served, chat: ChatControl) -> None:
+    chat.script(
+        "Grow a flower.",
+        [run("echo bud > flower.txt; cat flower.txt")],
+        [run("echo bloom > flower.txt; cat flower.txt")],
+        [{"text": "{results}"}],
+    )
+
+    turn = codex(client, scripted, *SOCKET, "Grow a flower.")
+    again = codex(client, scripted, *SOCKET, "resume", turn.thread, "What grew?")
+
+    assert (client.folder / "flower.txt").read_text("utf-8") == "bloom\n"
+    assert "bloom" in turn.answer
+    assert scripted.proxy.sockets == 2, "each session has one, and none was given up"
+    assert again.answer == "What grew?"
+    assert any("bud" in text_of(message) for message in chat.asked("What grew?")[-1]["messages"])
+
+
+#: Codex's own provider, by the page's second file: it speaks over a WebSocket, and the server compacts.
+BUILT_IN = ("-p", "built-in")
+
+
+def test_codexs_own_provider_edits_files(client: Client, scripted: Served, chat: ChatControl) -> None:
+    chat.script("Build a wall.", [run("echo brick > wall.txt; cat wall.txt")], [{"text": "{results}"}])
+
+    turn = codex(client, scripted, *BUILT_IN, "Build a wall.")
+
+    assert (client.folder / "wall.txt").read_text("utf-8") == "brick\n"
+    assert "brick" in turn.answer
+    assert scripted.proxy.sockets == 1
+
+
 #: Every turn begins with a summary of those before it.
 COMPACTING = ("-c", "model_auto_compact_token_limit=1")
 
@@ -277,14 +313,25 @@ def test_a_window_that_is_full_ends_the_turn_at_once(client: Client, scripted: S
     assert len(chat.asked("Count to ten.")) == 1
 
 
-def test_cancelling_ends_the_models_work(client: Client, scripted: Served, chat: ChatControl) -> None:
-    chat.script("Take your time.", [{"text": "Well,"}, {"wait": "codex-cancel"}, {"text": "done."}])
+@pytest.mark.refused
+def test_a_failure_that_passes_is_tried_again(client: Client, scripted: Served, chat: ChatControl) -> None:
+    turn = codex(client, scripted, "-m", "flaky", "Sing of the wind.")
+
+    assert turn.answer == "Sing of the wind."
+    assert len(chat.asked("Sing of the wind.")) == 2
+
+
+@pytest.mark.parametrize("options", [(), SOCKET], ids=["http", "websocket"])
+def test_cancelling_ends_the_models_work(
+    client: Client, scripted: Served, chat: ChatControl, gate: str, options: tuple[str, ...]
+) -> None:
+    chat.script(f"Wait at {gate}.", [{"text": "Well,"}, {"wait": gate}, {"text": "done."}])
     client.configure(scripted)
 
-    with client.started(["codex", "exec", "--json", *UNBOUND, "Take your time."], **KEY) as process:
-        chat.reached("codex-cancel")
+    with client.started(["codex", "exec", "--json", *UNBOUND, *options, f"Wait at {gate}."], **KEY) as process:
+        chat.reached(gate)
         process.send_signal(signal.SIGINT)
-        chat.abandoned("codex-cancel")
+        chat.abandoned(gate)
         printed, _ = process.communicate(timeout=20)
 
     assert process.returncode != 0
