@@ -266,6 +266,8 @@ class Contracts(NamedTuple):
         return self.text is not None or bool(self.functions) or bool(self.inputs)
 
 
+NOTHING_PROMISED = Contracts()
+
 _Key = tuple[str, ...]
 _Make = Callable[[], Contract | None]
 
@@ -293,6 +295,8 @@ class Compiler:
 
         Raises ``ApiError`` 400 naming the first definition that is wrong; the loop is not held up.
         """
+        if not tools and (request.text is None or request.text.format is None):
+            return NOTHING_PROMISED
         text = _of_text(request)
         functions = {tool.name or "": _of_function(tool) for tool in tools if tool.type == "function"}
         inputs = {tool.name or "": _of_custom(tool) for tool in tools if tool.type == "custom"}

@@ -117,17 +117,6 @@ class Draft:
         #: Items that the upstream has begun, by its keys.
         self._begun: dict[int, FoldedItem] = {}
         self._calls = Calls(self._ledger, clock, may_call, lambda: self._close_part("completed"))
-        self._grow: dict[type, Callable[..., None]] = {
-            TextDelta: self._grow_text,
-            RefusalDelta: self._grow_refusal,
-            ReasoningDelta: self._grow_reasoning,
-            CallDelta: self._calls.grow,
-            SummaryDelta: self._grow_summary,
-            AnnotationDelta: self._annotate,
-            PartEnd: self._end_part,
-            ItemDelta: self._grow_item,
-            ItemEvent: self._tell_of_item,
-        }
 
     @property
     def fold(self) -> Fold:
@@ -222,7 +211,7 @@ class Draft:
 
     def _grow_by(self, deltas: Sequence[Delta]) -> None:
         for delta in deltas:
-            self._grow[type(delta)](delta)
+            _GROW[type(delta)](self, delta)
 
     def _grow_whole(self) -> None:
         """What was held back until the model call is over."""
@@ -289,6 +278,9 @@ class Draft:
     def output(self) -> list[StoredItem]:
         """The finished items, as they are stored."""
         return [StoredItem(item.id, item.body) for item in self.fold.items if item.body is not None]
+
+    def _grow_call(self, delta: CallDelta) -> None:
+        self._calls.grow(delta)
 
     # --- Text that grows ---
 
@@ -438,3 +430,16 @@ class Draft:
 
     def _lifecycle(self, event_type: str, status: str) -> None:
         self._emit(lifecycle(event_type, self._ledger.number, self.shell.snapshot(Outcome(status))))
+
+
+_GROW: Mapping[type, Callable[..., None]] = {
+    TextDelta: Draft._grow_text,
+    RefusalDelta: Draft._grow_refusal,
+    ReasoningDelta: Draft._grow_reasoning,
+    CallDelta: Draft._grow_call,
+    SummaryDelta: Draft._grow_summary,
+    AnnotationDelta: Draft._annotate,
+    PartEnd: Draft._end_part,
+    ItemDelta: Draft._grow_item,
+    ItemEvent: Draft._tell_of_item,
+}

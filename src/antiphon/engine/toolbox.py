@@ -196,12 +196,16 @@ _SEARCH = "tool_search"
 SEEN = frozenset({"message", "reasoning", *ANSWERS, *ANSWERS.values()})
 #: Items that the model sees in another form, or that change what it sees.
 _HEEDED = frozenset({"tool_search_call", "tool_search_output", "additional_tools", "configuration_update"})
+_KNOWN = SEEN | _HEEDED
 
 
 def unseen(items: Sequence[ContextItem], registry: Mapping[str, Tool]) -> list[str]:
     """Items of the request that are carried but that the model does not see, as paths for the warnings."""
-    seen = SEEN | _HEEDED | {tool.item_type for tool in registry.values()}
-    return [f"input[{index}]" for index, item in enumerate(items) if item.view.kind not in seen]
+    others = [(index, item.view.kind) for index, item in enumerate(items) if item.view.kind not in _KNOWN]
+    if not others:
+        return []
+    own = {tool.item_type for tool in registry.values()}
+    return [f"input[{index}]" for index, kind in others if kind not in own]
 
 
 def sort(

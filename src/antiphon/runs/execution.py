@@ -68,17 +68,19 @@ class Execution:
             logger.exception("run %s could not be finished", run.name)
             self._finish_unstored(run, error)
         finally:
-            opener.cancel()
+            if opener is not None:
+                opener.cancel()
             run.finishing = True
             await self._leases.leave(run.lease)
 
-    def _opener(self, run: Run) -> asyncio.TimerHandle:
+    def _opener(self, run: Run) -> asyncio.TimerHandle | None:
         """The first events leave when the upstream accepts, or after a while anyway; at once in the background."""
         if run.request.background and not self.is_hopeless(run):
             run.publish(run.draft.open())
-        wait, streamed = self._settings.first_event_seconds, run.request.stream
-        loop = asyncio.get_running_loop()
-        return loop.call_later(wait, lambda: run.publish(run.draft.open()) if streamed else None)
+        if not run.request.stream:
+            return None
+        wait = self._settings.first_event_seconds
+        return asyncio.get_running_loop().call_later(wait, lambda: run.publish(run.draft.open()))
 
     def is_hopeless(self, run: Run) -> bool:
         """It was taken over too often without progress, and is to end without any (docs/log.md, I10)."""

@@ -197,17 +197,18 @@ class Caller:
 
     async def ask(self, path: str, body: bytes, answer: Answer, headers: Mapping[str, str] | None = None) -> Stop:
         """One exchange, whose reply is handed on as it comes.  Raises ``UpstreamError``."""
-        with self._without_key():
+        posting = {**self._posting, **headers} if headers else self._posting
+        try:
             try:
-                try:
-                    await self._client.send("POST", path, self._posting | dict(headers or {}), body, answer)
-                except UpstreamError as error:
-                    if not (error.code in _LOST and answer.finished):
-                        raise
-                return answer.end()
+                await self._client.send("POST", path, posting, body, answer)
             except UpstreamError as error:
-                error.retryable = error.retryable and not answer.spoke
-                raise
+                if not (error.code in _LOST and answer.finished):
+                    raise
+            return answer.end()
+        except UpstreamError as error:
+            error.retryable = error.retryable and not answer.spoke
+            self._hide_key(error)
+            raise
 
     async def post(
         self, path: str, body: bytes, *, from_root: bool = False, headers: Mapping[str, str] | None = None
@@ -267,10 +268,13 @@ class Caller:
         try:
             yield
         except UpstreamError as error:
-            message = error.message.replace(self._key, _HIDDEN) if self._key else error.message
-            error.message = _KEY_LIKE.sub(_HIDDEN, message)
-            error.args = (error.message,)
+            self._hide_key(error)
             raise
+
+    def _hide_key(self, error: UpstreamError) -> None:
+        message = error.message.replace(self._key, _HIDDEN) if self._key else error.message
+        error.message = _KEY_LIKE.sub(_HIDDEN, message)
+        error.args = (error.message,)
 
     def close(self) -> None:
         self._client.close()

@@ -56,6 +56,8 @@ class Dialect(Generic[O]):
 
     def options_for(self, model: str) -> O:
         """The first pattern that matches wins."""
+        if not self._options:
+            return self.default
         return next((told for pattern, told in self._options.items() if fnmatchcase(model, pattern)), self.default)
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import msgspec
@@ -79,6 +80,7 @@ class Access(msgspec.Struct, frozen=True):
         return "*" in self.origins or origin in self.origins
 
 
+@lru_cache(maxsize=256)
 def is_loopback(name: str) -> bool:
     """``localhost`` and the loopback addresses."""
     if name == "localhost" or name.endswith(".localhost"):

@@ -6,19 +6,25 @@ Must not know what is sent.
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 
 
 class Flow(ABC):
     """One client's side of a connection, and who is told what happens to it."""
 
     def __init__(self) -> None:
-        self._room = asyncio.Event()
-        self._room.set()
         self.gone = False
         self.full = False
         self.on_gone: Callable[[], None] | None = None
         self.on_full: Callable[[], None] | None = None
         self.on_room: Callable[[], None] | None = None
+
+    @cached_property
+    def _room(self) -> asyncio.Event:
+        """Most requests are over before anybody waits for it."""
+        room = asyncio.Event()
+        room.set()
+        return room
 
     @property
     @abstractmethod

@@ -114,6 +114,8 @@ class Request(Head):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _next(self) -> Message:
+        if self.connection.has_body:
+            return await self._receive()
         try:
             async with asyncio.timeout(BODY_IDLE_SECONDS):
                 return await self._receive()

@@ -9,6 +9,7 @@ import contextlib
 import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -56,7 +57,8 @@ class PushProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which also hands its transport to the app and tells a watcher."""
 
     watcher: Watcher | None = None
-    _within_message = False
+    #: A request is being read.
+    within_message = False
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
 
@@ -67,7 +69,7 @@ class PushProtocol(HttpToolsProtocol):
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        if not self._within_message and b"h2c" in data:
+        if not self.within_message and b"h2c" in data:
             data = _without_h2c(data)
         super().data_received(data)
         if self._head_timer is not None:
@@ -76,7 +78,7 @@ class PushProtocol(HttpToolsProtocol):
                 self.send_400_response(f"The request's headers are too large: this server takes {HEAD_MAX} bytes.")
 
     def on_message_begin(self) -> None:
-        self._within_message = True
+        self.within_message = True
         if self._head_timer is None:
             self._await_head()
         super().on_message_begin()
@@ -87,7 +89,7 @@ class PushProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._within_message = False
+        self.within_message = False
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -155,10 +157,19 @@ class Connection(Flow):
         self._pumping: asyncio.Task[None] | None = None
         self._unsent: list[bytes] = []
         self._buffer_max = 1 << 20
-        self._ended = asyncio.Event()
         self.started = False
 
     # --- What happens to it ---
+
+    @cached_property
+    def _ended(self) -> asyncio.Event:
+        """Most requests are over before anybody waits for it."""
+        return asyncio.Event()
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the whole request has been read from the socket, so that nothing of it is waited for."""
+        return self._push is not None and not self._push.within_message
 
     def watch(self) -> None:
         """From here on ``on_gone`` is called when the client leaves.  The request's body must have been read."""

@@ -65,15 +65,15 @@ SELECT {which}(i.position) FROM items i WHERE i.project = :project AND i.id = :i
 
 -- name: line_page
 -- {owner} and {end} as for line_position; {order} is ASC or DESC; the bounds exclude the cursor itself.  The page is
--- chosen from the index alone, so that the bodies of the other items are not touched.
-SELECT i.id, i.body FROM items i WHERE +i.project = :project AND i.rowid IN (
-    SELECT p.rowid FROM {owner} r CROSS JOIN threads t ON t.id = r.thread
+-- chosen from the index alone, so that the bodies of the other items are not touched; it comes in no order.
+SELECT p.position, i.id, i.body FROM (
+    SELECT p.rowid AS place, p.position FROM {owner} r CROSS JOIN threads t ON t.id = r.thread
     CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(r.thread, r.{end}))) s
     CROSS JOIN items p ON p.thread = s.value ->> 0
         AND p.position >= max(coalesce(s.value ->> 2, 0), :above + 1) AND p.position < min(s.value ->> 1, :below)
     WHERE r.project = :project AND r.id = :id
     ORDER BY p.position {order} LIMIT :limit
-) ORDER BY i.position {order};
+) p CROSS JOIN items i ON i.rowid = p.place AND +i.project = :project;
 
 -- name: item
 -- What was not to be stored is told by the first response that goes beyond it, unless a conversation has got it.

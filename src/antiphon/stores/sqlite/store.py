@@ -269,10 +269,15 @@ class SqliteStore:
         return found
 
     async def input_items(self, project: str, response: str, page: Page) -> Listing | None:
+        from_start = page.after is None and page.before is None
         with self._snapshot():
-            if not self._rows("response", project=project, id=response):
+            if not from_start and not self._has(project, response):
                 return None
-            return self._page({"{owner}": "responses", "{end}": "middle"}, project, response, page)
+            listing = self._page({"{owner}": "responses", "{end}": "middle"}, project, response, page)
+            return listing if listing.items or not from_start or self._has(project, response) else None
+
+    def _has(self, project: str, response: str) -> bool:
+        return bool(self._rows("status", project=project, id=response))
 
     def _page(self, line: dict[str, str], project: str, id: str, page: Page) -> Listing:
         """A page of a response's input items, or of a conversation's; ``line`` fills the queries in."""
@@ -284,7 +289,9 @@ class SqliteStore:
                 side = 0 if (param == "after") is ascending else 1
                 bounds[side] = self._position(line, project, id, item, param)
         bindings = {"project": project, "id": id, "above": bounds[0], "below": bounds[1], "limit": page.limit + 1}
-        items = [StoredItem(*row) for row in self._all(_filled(self._queries["line_page"], line), bindings)]
+        rows = self._all(_filled(self._queries["line_page"], line), bindings)
+        rows.sort(reverse=not ascending)
+        items = [StoredItem(id, body) for _, id, body in rows]
         return Listing(items[: page.limit], len(items) > page.limit)
 
     def _position(self, line: dict[str, str], project: str, id: str, item: str, param: str) -> int:
