@@ -15,6 +15,7 @@ from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
 from antiphon.protocol.tools import Tool
 from antiphon.upstreams.chat_completions.calls import Calls
 from antiphon.upstreams.chat_completions.failures import failure_of
+from antiphon.upstreams.chat_completions.repeats import Repeats
 from antiphon.upstreams.chat_completions.thinking import ThinkSplitter
 
 #: One line of a stream at the most.
@@ -115,6 +116,7 @@ class Reply:
         self._rest: list[bytes] = []
         self._rest_size = 0
         self._failing = False
+        self._repeats = Repeats()
 
     @property
     def finished(self) -> bool:
@@ -123,9 +125,27 @@ class Reply:
 
     def feed(self, data: bytes) -> list[Delta]:
         """The deltas in a piece of an event stream.  Look at ``failure`` afterwards."""
+        text = self._repeats.text(data)
+        if text:
+            return [TextDelta(text)]
         deltas: list[Delta] = []
+        begun = bool(self._rest)
+        self._parse(data, deltas)
+        self._learn(data, deltas, begun=begun)
+        return deltas
+
+    def _learn(self, data: bytes, deltas: list[Delta], *, begun: bool) -> None:
+        """What comes next is likely to be like this, if this was nothing but text."""
+        told = deltas[0] if len(deltas) == 1 else None
+        odd = begun or self._rest or self.ended or self.failure or self._finish or self._think or self._logprobs
+        if odd or not isinstance(told, TextDelta) or told.logprobs is not None:
+            self._repeats.forget()
+        else:
+            self._repeats.learn(data, told.text)
+
+    def _parse(self, data: bytes, deltas: list[Delta]) -> None:
         if self.ended:
-            return deltas
+            return
         end = data.rfind(b"\n")
         if end >= 0:
             lines = data[:end].split(b"\n")
@@ -140,7 +160,6 @@ class Reply:
             self._rest_size += len(data)
             if self._rest_size > LINE_MAX:
                 self._fail(UpstreamError("The upstream sent a line that is too long."))
-        return deltas
 
     def close(self) -> list[Delta]:
         """The reply is over; what was held back.  Raises ``UpstreamError`` when it was cut."""
