@@ -9,6 +9,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -421,7 +422,13 @@ def _some(packing: Iterator[tuple[int, Pack | None]]) -> operations.Replace | No
 
 
 def _filled(text: str, names: dict[str, str]) -> str:
-    for mark, name in names.items():
+    return _with_names(text, *names.items())
+
+
+@cache
+def _with_names(text: str, *names: tuple[str, str]) -> str:
+    """There are as many as the code has combinations, never what a client sent."""
+    for mark, name in names:
         text = text.replace(mark, name)
     return text
 
