@@ -65,3 +65,13 @@ async def test_upstreams_without_such_tools_are_not_told_of_them(stage: Make) ->
 
     assert run.warnings == ["tools[0]"]
     assert [tool.type for tool in here.upstream.requests[0].tools] == ["function"]
+
+
+async def test_what_an_upstream_cannot_be_told_is_named(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = stage([[TextDelta("Well.")]])
+    monkeypatch.setattr(here.upstream, "unheeded", lambda request, model: [f"temperature of {model}"])
+
+    run = await here.create(temperature=0.5)
+    await run.finished()
+
+    assert run.warnings == ["temperature of demo"]

@@ -20,6 +20,7 @@ from tests.simulation.ledger import Attempt, Ledger
 from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, RefusalDelta, TextDelta
 from antiphon.engine.ports import Capabilities, Feed, ModelInfo, ModelRequest, Route, Stop, UpstreamError
 from antiphon.protocol.items import text_of_raw
+from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.responses import Usage
 
 MODELS = ("plain", "prefill")
@@ -149,6 +150,9 @@ class SimulatedModel:
 
     def capabilities(self, model: str) -> Capabilities:
         return Capabilities(prefill=model == "prefill")
+
+    def unheeded(self, request: CreateResponse, model: str) -> list[str]:
+        return []
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -480,7 +480,7 @@ async def test_a_list_without_end() -> None:
 
 
 STRICT = {"strict_text": True, "strict_functions": True, "strict_inputs": True, "forced_calls": True}
-TOLD = {"verbosity": True, "reasoning": True, "foreign_tools": ("*",), "foreign_items": True}
+TOLD = {"verbosity": True, "reasoning": True, "cache_retention": True, "foreign_tools": ("*",), "foreign_items": True}
 
 
 def test_capabilities() -> None:

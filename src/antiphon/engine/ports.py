@@ -100,8 +100,9 @@ class Capabilities(msgspec.Struct, frozen=True):
 
     images: bool = True
     files: bool = False
-    #: It is told ``text.verbosity``.
+    #: It is told ``text.verbosity``, and ``prompt_cache_retention``.
     verbosity: bool = False
+    cache_retention: bool = False
     #: It is told all of ``reasoning`` and not the effort alone, so that it sums its reasoning up when asked to.
     reasoning: bool = False
     #: It goes on with a reply that was cut (``ModelRequest.prefix``); asked to go on otherwise.
@@ -112,9 +113,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     strict_inputs: bool = False
     #: Its side makes the calls that ``tool_choice`` demands.
     forced_calls: bool = False
-    #: Patterns of the types of tools that it is told of as they are declared, since it has them itself.
+    #: Patterns of the types of tools that it has itself, and whether it reads the items of such tools.
     foreign_tools: tuple[str, ...] = ()
-    #: It reads every item as it is stored, those of such tools too.
     foreign_items: bool = False
 
 
@@ -135,6 +135,9 @@ class Upstream(Protocol):
 
     def capabilities(self, model: str) -> Capabilities:
         """What the model takes."""
+
+    def unheeded(self, request: CreateResponse, model: str) -> list[str]:
+        """Parameters that the model's side cannot be told, besides what its capabilities say, as paths."""
 
     async def close(self) -> None:
         """Ends connections and child processes."""

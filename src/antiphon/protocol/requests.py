@@ -15,6 +15,7 @@ from antiphon.protocol.errors import bad_choice, invalid, missing, quoted
 from antiphon.protocol.responses import Shell
 from antiphon.protocol.tools import Tool, ToolChoice, check_name, read_choice, read_tools
 
+LOGPROBS = "message.output_text.logprobs"
 INCLUDABLE = (
     "file_search_call.results",
     "web_search_call.results",
@@ -23,7 +24,7 @@ INCLUDABLE = (
     "computer_call_output.output.image_url",
     "code_interpreter_call.outputs",
     "reasoning.encrypted_content",
-    "message.output_text.logprobs",
+    LOGPROBS,
 )
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 SUMMARIES = ("auto", "concise", "detailed")
@@ -136,7 +137,7 @@ class CreateResponse(msgspec.Struct, kw_only=True):
 
     @property
     def wants_logprobs(self) -> bool:
-        return "message.output_text.logprobs" in (self.include or ())
+        return LOGPROBS in (self.include or ())
 
     @property
     def wants_encrypted_reasoning(self) -> bool:
@@ -146,12 +147,15 @@ class CreateResponse(msgspec.Struct, kw_only=True):
     def wants_reasoning_summary(self) -> bool:
         return self.reasoning is not None and bool(self.reasoning.summary or self.reasoning.generate_summary)
 
-    def without_effect(self, *, verbosity: bool = False, reasoning: bool = False) -> list[str]:
+    def without_effect(
+        self, *, verbosity: bool = False, reasoning: bool = False, cache_retention: bool = False
+    ) -> list[str]:
         """Parameters that are taken and echoed but change nothing here, to be named in the reply's warnings.
 
-        ``verbosity``: the model's side is told ``text.verbosity``; ``reasoning``: all of ``reasoning``.
+        ``verbosity``: the model's side is told ``text.verbosity``; ``reasoning``: all of ``reasoning``;
+        ``cache_retention``: ``prompt_cache_retention``.
         """
-        told = ["prompt_cache_retention"] if self.prompt_cache_retention is not None else []
+        told = ["prompt_cache_retention"] if self.prompt_cache_retention is not None and not cache_retention else []
         told += [] if reasoning else self._reasoning_without_effect()
         if not verbosity and self.text is not None and self.text.verbosity not in (None, "medium"):
             told.append("text.verbosity")

@@ -108,7 +108,10 @@ class Planner:
         """What of the request is not honoured, as paths."""
         request, route = plan.request, plan.route
         takes = route.upstream.capabilities(route.model)
-        unheeded = request.without_effect(verbosity=takes.verbosity, reasoning=takes.reasoning)
+        unheeded = request.without_effect(
+            verbosity=takes.verbosity, reasoning=takes.reasoning, cache_retention=takes.cache_retention
+        )
+        unheeded += route.upstream.unheeded(request, route.model)
         unseen = [] if takes.foreign_items else toolbox.unseen(taken, self._tools)
         return [*request.unknown, *unheeded, *plan.toolbox.left_out, *unseen]
 

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Generic, TypedDict, TypeVar, Unpack
 
 from antiphon.engine.ports import Clock
+from antiphon.protocol.requests import CreateResponse
 from antiphon.upstreams.calling import Caller
 from antiphon.upstreams.http import Timeouts
 
@@ -59,6 +60,10 @@ class Dialect(Generic[O]):
         if not self._options:
             return self.default
         return next((told for pattern, told in self._options.items() if fnmatchcase(model, pattern)), self.default)
+
+    def unheeded(self, request: CreateResponse, model: str) -> list[str]:  # noqa: ARG002 - for dialects with gaps
+        """Parameters that the dialect has no words for, as paths."""
+        return []
 
     async def close(self) -> None:
         """Ends idle connections; busy ones end with their reply."""

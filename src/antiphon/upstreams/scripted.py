@@ -14,6 +14,7 @@ import msgspec
 from antiphon.engine.deltas import CallDelta, Delta, TextDelta
 from antiphon.engine.ports import Capabilities, ContextItem, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
 from antiphon.protocol.items import text_of_raw
+from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
 
 #: Characters of a request's items that the echo counts as one token.
@@ -84,6 +85,9 @@ class ScriptedUpstream:
 
     def capabilities(self, model: str) -> Capabilities:  # noqa: ARG002 - the port's signature
         return self._capabilities
+
+    def unheeded(self, request: CreateResponse, model: str) -> list[str]:  # noqa: ARG002 - the port's signature
+        return []
 
     async def close(self) -> None:
         self.closed = True

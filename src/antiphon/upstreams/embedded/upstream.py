@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from antiphon.engine.ports import Capabilities, Clock, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.protocol.requests import CreateResponse
 from antiphon.upstreams.embedded.engine import Engine
 from antiphon.upstreams.embedded.sizing import Settings
 from antiphon.upstreams.http import Timeouts
@@ -54,6 +55,9 @@ class Embedded:
 
     def capabilities(self, model: str) -> Capabilities:  # noqa: ARG002 - the same for all
         return _CAPABILITIES
+
+    def unheeded(self, request: CreateResponse, model: str) -> list[str]:  # noqa: ARG002 - the port's signature
+        return []
 
     async def close(self) -> None:
         await asyncio.gather(*(engine.close() for engine in self._engines.values()))

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from antiphon.engine.ports import ModelRequest
-from antiphon.protocol.requests import CreateResponse
+from antiphon.protocol.requests import LOGPROBS, CreateResponse
 from antiphon.protocol.tools import Tool
 from antiphon.upstreams.custom_tools import description_of, parameters_of
 from antiphon.upstreams.efforts import clamped
@@ -60,6 +60,22 @@ def form_of(asked: ModelRequest, options: Options, maker: str, *, stream: bool) 
 def counted(form: Members) -> Members:
     """The members of a body that its input tokens are counted of."""
     return {name: form[name] for name in _COUNTED if name in form}
+
+
+def unheeded(request: CreateResponse, options: Options) -> list[str]:
+    """Parameters that the API has no words for, or not for their value, as paths."""
+    thinks = _effort(request) is not None and options.thinking != "off"
+    told = [name for name in ("presence_penalty", "frequency_penalty") if getattr(request, name)]
+    told += [f"include[{index}]" for index, name in enumerate(request.include or ()) if name == LOGPROBS]
+    if request.wants_logprobs and request.top_logprobs:
+        told.append("top_logprobs")
+    if request.temperature is not None and (request.temperature > 1 or (thinks and request.temperature < 1)):
+        told.append("temperature")
+    if request.top_p is not None and thinks and request.top_p < _TOP_P_MIN:
+        told.append("top_p")
+    if _effort(request) is not None and options.thinking == "off":
+        told.append("reasoning.effort")
+    return told
 
 
 def headers_of(options: Options) -> dict[str, str]:

@@ -7,10 +7,11 @@ from urllib.parse import quote
 import msgspec
 
 from antiphon.engine.ports import Capabilities, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.protocol.requests import CreateResponse
 from antiphon.upstreams.calling import Answer
 from antiphon.upstreams.dialect import Dialect
 from antiphon.upstreams.messages.options import Options
-from antiphon.upstreams.messages.request import counted, form_of, headers_of
+from antiphon.upstreams.messages.request import counted, form_of, headers_of, unheeded
 from antiphon.upstreams.messages.stream import Continuation, Reply
 
 encode = msgspec.json.encode
@@ -52,6 +53,9 @@ class Messages(Dialect[Options]):
             strict_text=options.structured_outputs,
             forced_calls=options.forced_calls,
         )
+
+    def unheeded(self, request: CreateResponse, model: str) -> list[str]:
+        return unheeded(request, self.options_for(model))
 
     async def run(self, request: ModelRequest, feed: Feed) -> Stop:
         """One model call, again after a passing failure as long as nothing was said."""

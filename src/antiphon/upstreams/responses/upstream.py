@@ -31,6 +31,7 @@ class Responses(Dialect[Options]):
             files=options.files,
             verbosity=True,
             reasoning=True,
+            cache_retention=True,
             strict_text=True,
             strict_functions=True,
             strict_inputs=True,
