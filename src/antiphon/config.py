@@ -154,6 +154,9 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     unstored_seconds: Annotated[
         int, Meta(ge=0, description="How long a background response with `store: false` can be fetched.")
     ] = 600
+    idempotency_hours: Annotated[
+        int, Meta(ge=1, description="Hours for which an `Idempotency-Key` is remembered, while its response is stored.")
+    ] = 24
     expire_every_seconds: Annotated[
         float, Meta(gt=0, description="How often expired responses are removed and logs packed.")
     ] = 60.0

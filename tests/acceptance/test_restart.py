@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import openai
 import pytest
 from openai import NotFoundError, OpenAI
 from tests.acceptance.chat_server import ChatControl
@@ -74,6 +76,33 @@ def test_a_background_response_that_was_cut_goes_on(start: Start, gate: str, how
         client.responses.delete(response.id)
         with pytest.raises(NotFoundError):
             client.responses.retrieve(response.id)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_keyed_request_that_was_cut_runs_again_under_the_same_id(
+    start: Start, chat: ChatControl, gate: str, stream: bool
+) -> None:
+    """A key that was answered is answered again after the kill, and one in the middle of its run is not forgotten."""
+    cut = {"model": "gated", "input": f"gate {gate}", "stream": stream, "extra_headers": {"Idempotency-Key": gate}}
+    told = {"model": "memory", "input": f"Hi {gate}", "extra_headers": {"Idempotency-Key": f"{gate}!"}}
+    with start() as (process, client):
+        before = client.responses.create(**told)
+        with ThreadPoolExecutor(1) as pool:
+            cutting = pool.submit(lambda: list(client.responses.create(**cut)))
+            chat.reached(gate)
+            process.kill()
+            assert cutting.exception() is not None
+
+    chat.open(gate)
+    with start() as (_, client):
+        with pytest.raises(openai.UnprocessableEntityError):
+            client.responses.create(**{**cut, "input": "other"})
+        again = [client.responses.create(**cut) for _ in range(2)]
+        responses = [list(one)[-1].response if stream else one for one in again]
+        assert responses[0].to_dict() == responses[1].to_dict()
+        assert responses[0].output_text == "Once upon a time."
+        assert len(chat.asked(gate)) == 3  # what was told before, what was cut, and once more
+        assert client.responses.create(**told).to_dict() == before.to_dict()
 
 
 def test_a_server_that_stops_lets_open_streams_end(start: Start, chat: ChatControl, gate: str) -> None:

@@ -18,6 +18,8 @@ from antiphon.engine.calls import Callee, MayCall
 from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, RefusalDelta, TextDelta
 from antiphon.engine.draft import Draft
 from antiphon.engine.fold import Fold
+from antiphon.engine.ports import Stored
+from antiphon.engine.retelling import retold
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import read_create
 from antiphon.protocol.responses import Outcome, ResponseError, Shell, Usage
@@ -109,6 +111,8 @@ def play(
     decoded = check_lawful(events, snapshot)
     check_stored(draft, decoded[-1]["response"])
     check_resumable(asked, batches)
+    if not background:
+        check_retold(Stored(asked, OUTCOMES[ends], [item.body for item in draft.output()], b"{}", True), decoded)
     return Play(decoded, decoded[-1]["response"])
 
 
@@ -139,6 +143,26 @@ def check_stored(draft: Draft, final: Json) -> None:
     assert [(item.id, json.loads(item.body)) for item in draft.output()] == [
         (item["id"], item) for item in final["output"]
     ]
+
+
+def check_retold(stored: Stored, decoded: list[Json]) -> None:
+    """Told again, each item says what it said, but in one piece, and the end is the same."""
+    again = check_lawful(retold(stored), stored.snapshot())
+    assert _whole(again) == _whole(decoded)
+
+
+def _whole(events: list[Json]) -> dict[int | None, list[Json]]:
+    """The events of each item, and those of the response, without numbers and with the deltas of a part joined."""
+    items: dict[int | None, list[Json]] = {}
+    for event in events:
+        told = {name: value for name, value in event.items() if name != "sequence_number"}
+        mine = items.setdefault(event.get("output_index"), [])
+        if event["type"].endswith(".delta") and mine[-1]["type"] == event["type"]:
+            mine[-1]["delta"] += event["delta"]
+            mine[-1] |= {name: mine[-1][name] + event[name] for name in ("logprobs",) if name in event}
+        else:
+            mine.append(told)
+    return items
 
 
 def check_resumable(asked: Shell, batches: list[list[Event]]) -> None:

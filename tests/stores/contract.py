@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from tests.stores.contract_background import BackgroundContract, BegunContract, CompactionContract, JournalContract
 from tests.stores.contract_conversations import ConversationContract, ConversationRemovalContract, HoldContract
+from tests.stores.contract_keys import KeyContract
 from tests.stores.contract_owners import OwnerContract
 from tests.stores.world import CALL, LARGE, SMALL, Stores, World, item, items, record
 
@@ -420,6 +421,7 @@ class StoreContract(
     JournalContract,
     CompactionContract,
     OwnerContract,
+    KeyContract,
     DurabilityContract,
 ):
     """Everything but deletion."""

@@ -20,6 +20,7 @@ import pytest
 from tests.stores.victim import WORKERS
 from tests.stores.world import CALL, SMALL, World, event, item, record
 
+from antiphon.engine.idempotency import Bound, KeyClaim, Standing
 from antiphon.engine.ports import Claim, Noted, RunName
 from antiphon.protocol.responses import Outcome
 from antiphon.stores.queries import migrations
@@ -66,7 +67,7 @@ async def test_a_database_of_a_newer_release_is_refused(folder: Path) -> None:
 
     for _ in range(2):  # nothing of the first try stays open
         with pytest.raises(
-            ValueError, match=r"^the database was written by a newer release \(schema 99, .* knows 4\)$"
+            ValueError, match=r"^the database was written by a newer release \(schema 99, .* knows 5\)$"
         ):
             SqliteStore(path)
 
@@ -266,3 +267,13 @@ async def test_what_a_pin_held_back_is_removed_at_the_next_start(folder: Path) -
     content = path.read_bytes()
     assert b"two?" not in content
     assert b"three?" in content
+
+
+async def test_who_held_a_key_is_gone_with_its_process(folder: Path) -> None:
+    for attempt in ("first", "second"):
+        store = SqliteStore(folder / "state.db")
+
+        bound = await store.keys.bind(KeyClaim("p", "k", b"digest", attempt), 3600.0, 2_000_000_000)
+
+        assert bound == Bound("first", Standing.OURS)
+        await store.close()

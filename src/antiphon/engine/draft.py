@@ -69,7 +69,8 @@ SUMMARY = Kind(
     "reasoning", "rs_", {}, "summary_text", "response.reasoning_summary_text", "text",
     part_event="response.reasoning_summary_part", place="summary_index",
 )  # fmt: skip
-_KINDS = {kind.part_type: kind for kind in (TEXT, REFUSAL, REASONING, SUMMARY)}
+#: By the type of their parts.
+KINDS = {kind.part_type: kind for kind in (TEXT, REFUSAL, REASONING, SUMMARY)}
 #: Items that text grows in.
 _GROWING = ("message", "reasoning")
 #: Items that come from an upstream's own tools, and whose status knows no ``incomplete``.
@@ -155,7 +156,7 @@ class Draft:
             if part is None:
                 self._item = item
             else:
-                self._part = self._slot_at(_KINDS[part.kind], item, part, index)
+                self._part = self._slot_at(KINDS[part.kind], item, part, index)
 
     def settle(self, *, turn_over: bool, hosted: Collection[str] = ()) -> list[Event]:
         """After ``reopen``: closes as seen what nobody can go on with: reasoning, calls, and the upstream's own items.

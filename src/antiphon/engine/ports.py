@@ -3,12 +3,13 @@
 Everything outside ``engine`` either implements one of these or is handed one by ``assemble``.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from antiphon.engine.deltas import Delta
+from antiphon.engine.idempotency import Keys
 from antiphon.protocol.events import Event
 from antiphon.protocol.items import Item
 from antiphon.protocol.requests import CreateResponse, Page
@@ -436,6 +437,10 @@ class Store(Protocol):
     def conversations(self) -> Conversations:
         """Where conversations live."""
 
+    @property
+    def keys(self) -> Keys:
+        """Where idempotency keys are kept."""
+
     async def context(self, project: str, response: str) -> Context:
         """What a continuation of ``response`` sees, pinned until ``release``.  Raises ``ApiError`` 400."""
 
@@ -510,10 +515,10 @@ class Store(Protocol):
         """The newest item with this id."""
 
     async def delete(self, project: str, response: str) -> bool:
-        """Removes a response and what only it needed."""
+        """Removes a response and what only it needed, its idempotency key with it."""
 
     async def expire(self, now: int) -> int:
-        """Removes what is past its time; how many responses went."""
+        """Removes responses and idempotency keys that are past their time; how many responses went."""
 
     async def secret(self, name: str, *, make: bool = True) -> bytes | None:
         """Random bytes that are kept under this name, 32 of them, durable on return; made if need be and asked for.
@@ -594,7 +599,3 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Waits."""
-
-
-Publish: TypeAlias = Callable[[list[Event]], None]
-Waiter: TypeAlias = Callable[[], Awaitable[None]]

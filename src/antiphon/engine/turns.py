@@ -6,6 +6,7 @@ stored as.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -25,7 +26,6 @@ from antiphon.engine.ports import (
     Journal,
     ModelRequest,
     Noted,
-    Publish,
     Route,
     Stop,
     ToolCall,
@@ -46,6 +46,9 @@ from antiphon.protocol.tools import read_listed
 
 #: Characters a token stands for, where an upstream tells no usage (design decision 13).
 CHARS_PER_TOKEN = 4
+
+#: Tells events to whoever follows.
+Publish: TypeAlias = Callable[[list[Event]], None]
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -96,6 +96,16 @@ def conversation_locked() -> ApiError:
     return invalid(message, "conversation", "conversation_locked")
 
 
+def key_reused() -> ApiError:
+    """422: another request came with this idempotency key before (design decision 17)."""
+    message = (
+        "This Idempotency-Key was used with another request body. "
+        "Send the body that it was used with first, or another key."
+    )
+    headers = (("x-should-retry", "false"),)
+    return ApiError(422, message, code="idempotency_key_reused", param="Idempotency-Key", headers=headers)
+
+
 def previous_not_found(response_id: str) -> ApiError:
     """400, not 404: create answers so for an unknown ``previous_response_id`` (reference 3.2.5)."""
     message = f"Previous response with id '{quoted(response_id)}' not found."

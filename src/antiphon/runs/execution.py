@@ -189,6 +189,7 @@ class Execution:
 
     def _finish_unstored(self, run: Run, error: Exception) -> None:
         """The end could not be written: who follows live is told so; a background run is taken up by the next start."""
+        run.unstored = True
         message = "The response could not be stored."
         unknown = ApiError(500, message, type="server_error", code="server_error")
         run.failure = unavailable(message) if isinstance(error, StoreError) else unknown

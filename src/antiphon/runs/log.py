@@ -29,8 +29,15 @@ class Reader(Protocol):
         """More is unsent than the reader may hold."""
 
 
+#: Bytes of events that a foreground run keeps for clients that join it; a longer one can be joined no more.
+SHARED_BYTES_MAX = 8 << 20
+
+
 class LiveLog:
     """A foreground run: what is published goes to the one reader, or is kept until it comes."""
+
+    #: Whether another reader would get everything from the beginning.
+    joinable = False
 
     def __init__(self) -> None:
         self._reader: Reader | None = None
@@ -56,6 +63,41 @@ class LiveLog:
         kept, self._kept = self._kept, []
         if kept:
             reader.write(kept)
+        if self._ended:
+            reader.end(whole=self.whole)
+
+
+class SharedLog(LiveLog):
+    """A foreground run that several may follow, each from the beginning (design decision 17)."""
+
+    def __init__(self, limit: int = SHARED_BYTES_MAX) -> None:
+        super().__init__()
+        self._readers: list[Reader] = []
+        self._room = limit
+        self.joinable = True
+
+    def publish(self, events: list[Event]) -> None:
+        self.whole = events[-1].type in TERMINAL_TYPES
+        self._room -= sum(len(event.data) for event in events)
+        if self._room < 0 and self._readers:  # the first reader gets everything
+            self.joinable, self._kept = False, []
+        if self.joinable:
+            self._kept += events
+        for reader in self._readers:
+            reader.write(events)
+
+    def end(self) -> None:
+        self._ended = True
+        for reader in self._readers:
+            reader.end(whole=self.whole)
+
+    def attach(self, reader: Reader) -> None:
+        if not self.joinable:
+            reader.end(whole=False)  # too much was said while it was on its way
+            return
+        self._readers.append(reader)
+        if self._kept:
+            reader.write(list(self._kept))
         if self._ended:
             reader.end(whole=self.whole)
 

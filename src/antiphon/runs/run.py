@@ -4,7 +4,7 @@ Must not know how a run is begun, executed or ended.  Rules: design section 2.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 from antiphon.engine import intake
@@ -51,6 +51,8 @@ class Run:
         #: What it came to, once that is settled; None for a run that leaves nothing.
         self.outcome: Outcome | None = None
         self.failure: ApiError | None = None
+        #: Its end could not be stored, or nobody heard whether it was.
+        self.unstored = False
         self.cancelled = False
         self.done = asyncio.get_running_loop().create_future()
         #: Done with the first try to store its end that failed; the tries go on.
@@ -59,7 +61,10 @@ class Run:
         self.broken: Exception | None = None
         self._pause: Callable[[], None] | None = None
         self._resume: Callable[[], None] | None = None
-        self._held = False
+        #: Who cannot take more now.
+        self._full: set[Hashable] = set()
+        #: Who waits for it; it is cancelled when the last has left.
+        self._clients: set[Hashable] = set()
         self._stopping = False
         #: Set when its task runs; a task that is cancelled before would never come to its end.
         self.started = False
@@ -92,23 +97,25 @@ class Run:
         asyncio.get_running_loop().call_soon(self.stop)
 
     def on_pressure(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        if self._held and self._resume is not None:
+        if self._full and self._resume is not None:
             self._resume()  # a source that is let go must not stay paused
         self._pause, self._resume = pause, resume
-        if self._held:
+        if self._full:
             pause()
 
-    def hold(self) -> None:
-        """The reader, or the store, cannot take more: the upstream is paused."""
-        self._held = True
-        if self._pause is not None:
+    def hold(self, who: Hashable = None) -> None:
+        """A reader, or the store, cannot take more: the upstream is paused."""
+        flowed = not self._full
+        self._full.add(who)
+        if flowed and self._pause is not None:
             self._pause()
 
-    def go_on(self) -> None:
+    def go_on(self, who: Hashable = None) -> None:
         """There is room again."""
-        self._held = False
-        if self._resume is not None:
-            self._resume()
+        if who in self._full:
+            self._full.discard(who)
+            if not self._full and self._resume is not None:
+                self._resume()
 
     def publish(self, events: list[Event]) -> None:
         """Appends to the log."""
@@ -147,8 +154,30 @@ class Run:
             raise self.failure
         return self.result
 
+    @property
+    def joinable(self) -> bool:
+        """Whether another client would be told all of a foreground run that the first is told."""
+        told = isinstance(self.log, LiveLog) and (self.log.joinable or not self.request.stream)
+        return told and not self._stopping and not self.done.done()
+
+    @property
+    def answered(self) -> bool:
+        """Whether who waited was told what is stored, and not that it failed."""
+        return bool(self.result) and (self.failure is None or self.request.stream is True)
+
+    def join(self, who: Hashable) -> None:
+        """A client waits for it."""
+        self._clients.add(who)
+
+    def leave(self, who: Hashable) -> None:
+        """A client has left, and nobody waits for it to read; saying so twice changes nothing."""
+        self.go_on(who)
+        self._clients.discard(who)
+        if not self._clients:
+            self.cancel()
+
     def cancel(self) -> None:
-        """The client left, or asked for it."""
+        """Its clients have left, or one asked for it."""
         self.cancelled = True
         self.stop()
 

@@ -34,8 +34,9 @@ from antiphon.protocol.responses import TERMINAL, UNFINISHED, Outcome
 from antiphon.runs.execution import Execution
 from antiphon.runs.flushing import PASSING, Flusher
 from antiphon.runs.following import Follower, follow
+from antiphon.runs.idempotency import KeyedRuns
 from antiphon.runs.leases import Leases
-from antiphon.runs.log import DurableLog, LiveLog
+from antiphon.runs.log import DurableLog, LiveLog, SharedLog
 from antiphon.runs.planning import Planner, may_call
 from antiphon.runs.run import Run
 from antiphon.runs.settings import Settings
@@ -75,6 +76,7 @@ class Runs:
         self._leases = Leases(store)
         self._execution = Execution(store, self._planner, clock, self._flusher, self._leases, settings)
         self._takeovers = Takeovers(store, clock, self._flusher, seal, settings)
+        self._keyed = KeyedRuns(store, clock, self._create_keyed, settings.idempotency_hours)
         self._background: dict[RunName, Run] = {}
         self._alive: set[Run] = set()
         self._taking: set[asyncio.Task[None]] = set()
@@ -91,11 +93,27 @@ class Runs:
 
     # --- New runs ---
 
-    async def create(self, project: str, request: CreateResponse, memory: Memory | None = None) -> Run:
-        """Checks what a request refers to and starts it; ``memory`` is its client's.  Raises ``ApiError``."""
+    async def create_once(self, project: str, request: CreateResponse, key: str, digest: bytes) -> Run | Stored:
+        """Starts a request that came with an idempotency key, joins its run, or finds what it came to.
+
+        ``digest`` tells its body apart from every other.  Raises ``ApiError`` as ``create`` does, and 422 where another
+        request came with the key.
+        """
+        if not request.stored:
+            message = "An Idempotency-Key needs 'store' to be true: the response is kept for whoever asks again."
+            raise invalid(message, "store", "unsupported_parameter")
+        return await self._keyed.create(project, key, digest, request)
+
+    async def create(
+        self, project: str, request: CreateResponse, memory: Memory | None = None, keyed: str | None = None
+    ) -> Run:
+        """Checks what a request refers to and starts it; ``memory`` is its client's.  Raises ``ApiError``.
+
+        ``keyed``: the id that an idempotency key has bound for the response.
+        """
         if request.background and not request.stored and self._settings.background_unstored == "refuse":
             raise invalid("Background responses need 'store' to be true.", "background", "unsupported_parameter")
-        name = RunName(project, self._clock.new_id("resp_"))
+        name = RunName(project, keyed or self._clock.new_id("resp_"))
         hold = None if request.conversation_id is None else Hold(project, request.conversation_id, name.response)
         before = (
             await self._planner.before(project, request, memory) if hold is None else await self._leases.enter(hold)
@@ -103,7 +121,7 @@ class Runs:
         try:
             taken = await self._planner.take(project, request)
             plan = await self._planner.plan(project, request, before.bodies, taken)
-            run = self._new(name, plan, taken, before)
+            run = self._new(name, plan, taken, before, shared=keyed is not None)
             run.lease = hold
             if self._closed:
                 raise unavailable("The server is stopping.")
@@ -119,6 +137,9 @@ class Runs:
         self._start(run)
         return run
 
+    async def _create_keyed(self, project: str, request: CreateResponse, response: str) -> Run:
+        return await self.create(project, request, keyed=response)
+
     async def _begin(self, run: Run) -> None:
         """Makes a background run durable; one whose client hears of a failure is not to be there, whatever failed."""
         try:
@@ -131,12 +152,12 @@ class Runs:
         """What would be asked of the model.  Raises ``ApiError`` as ``create`` does."""
         return await self._planner.plan_alone(project, request)
 
-    def _new(self, name: RunName, plan: Plan, taken: list[Taken], before: Context) -> Run:
+    def _new(self, name: RunName, plan: Plan, taken: list[Taken], before: Context, *, shared: bool) -> Run:
         request = plan.request
         echo = shell.build(
             request, response_id=name.response, created_at=int(self._clock.now()), model=plan.route.model
         )
-        log: LiveLog | DurableLog = LiveLog()
+        log: LiveLog | DurableLog = SharedLog() if shared and request.stream else LiveLog()
         if request.background:
             log = DurableLog(name, FIRST_FENCE, self._flusher.wake, limit=self._settings.run_buffer_bytes)
         holding = Holding.of(request) if request.background else None
@@ -288,3 +309,4 @@ class Runs:
         await self._leases.close()
         logs = [run.log for run in runs if isinstance(run.log, DurableLog) and not self._execution.is_hopeless(run)]
         await self._takeovers.hand_back([(log.name, log.fence) for log in logs if not log.whole and not log.disowned])
+        await self._keyed.close()

@@ -14,6 +14,7 @@ class Settings(msgspec.Struct, frozen=True):
     first_event_seconds: float = 1.0
     response_days: int = 30
     unstored_seconds: int = 600
+    idempotency_hours: int = 24
     flush_seconds: float = 0.02
     #: Between two tries to store what a background run came to: at first, and at the longest.
     store_retry_seconds: float = 0.5

@@ -3,6 +3,7 @@
 Must not know what a client is connected by.
 """
 
+from functools import partial
 from typing import Any
 
 from antiphon.protocol.responses import Shell
@@ -31,7 +32,9 @@ class Delivery:
 
     async def live(self, run: Run, outlet: Outlet) -> None:
         """Every event of a foreground run as it is made; a client that reads slowly pauses its upstream."""
-        reader = self._reader(outlet, run.draft.shell, on_full=run.hold, on_room=run.go_on)
+        reader = self._reader(
+            outlet, run.draft.shell, on_full=partial(run.hold, outlet.flow), on_room=partial(run.go_on, outlet.flow)
+        )
         try:
             assert isinstance(run.log, LiveLog)
             run.log.attach(reader)

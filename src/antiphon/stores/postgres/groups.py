@@ -126,6 +126,7 @@ class Groups:
         results = [again] * len(operations)
         places = _firsts((project, response) for project, response, _ in operations)
         rows = [(sendable(operations[place].project), sendable(operations[place].response)) for place in places]
+        await connection.execute(self._queries["forget_keys_of"], *columns(rows, 2))  # first: no key without them
         for place in await connection.fetchval(self._queries["remove"], *columns(rows, 2)):
             results[places[place - 1]] = True
         return results

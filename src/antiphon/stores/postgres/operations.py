@@ -6,6 +6,7 @@ Must not know how it is written.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from antiphon.engine.idempotency import KeyClaim
 from antiphon.engine.ports import Batch, Conversation, Hold, Record, RunName, StoredItem, ToolCall
 from antiphon.stores.rows import Pack
 
@@ -190,6 +191,43 @@ class Leave(NamedTuple):
 
     hold: Hold
     size: int = 100
+
+
+class BindKey(NamedTuple):
+    """An idempotency key to bind and to hold for so many seconds, or what it is bound to."""
+
+    claim: KeyClaim
+    seconds: float
+    expires_at: int
+    size: int = 400
+
+
+class HoldKeys(NamedTuple):
+    """Keys that attempts are to hold for so many seconds from now on."""
+
+    claims: Sequence[KeyClaim]
+    seconds: float
+
+    @property
+    def size(self) -> int:
+        return 400 * len(self.claims)
+
+
+class FreeKeys(NamedTuple):
+    """Keys of attempts that left nothing."""
+
+    claims: Sequence[KeyClaim]
+
+    @property
+    def size(self) -> int:
+        return 400 * len(self.claims)
+
+
+class ExpireKeys(NamedTuple):
+    """Keys that are past their time."""
+
+    now: int
+    size: int = 8
 
 
 class Release(NamedTuple):

@@ -294,3 +294,35 @@ SELECT save_held_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 
 -- name: begin_held
 SELECT begin_held_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
     $21, $22, $23, $24, $25, $26, $27);
+
+-- name: bind_keys
+SELECT digest, response, holder, stored FROM bind_keys_1($1, $2, $3, $4, $5, $6);
+
+-- name: hold_keys
+UPDATE idempotency_keys k SET until = clock_timestamp() + l.span
+FROM (
+    SELECT v.project, v.key, g.span FROM unnest($1::text[], $2::text[], $3::text[], $4::interval[])
+        g (project, key, holder, span)
+    JOIN idempotency_keys v ON v.project = g.project AND v.key = g.key AND v.holder = g.holder
+    ORDER BY v.project, v.key FOR NO KEY UPDATE OF v
+) l WHERE k.project = l.project AND k.key = l.key;
+
+-- name: free_keys
+DELETE FROM idempotency_keys k USING (
+    SELECT v.project, v.key FROM unnest($1::text[], $2::text[], $3::text[]) g (project, key, holder)
+    JOIN idempotency_keys v ON v.project = g.project AND v.key = g.key AND v.holder = g.holder
+    ORDER BY v.project, v.key FOR UPDATE OF v
+) l WHERE k.project = l.project AND k.key = l.key;
+
+-- name: forget_keys_of
+-- The keys of responses that go.
+DELETE FROM idempotency_keys k USING (
+    SELECT v.project, v.key FROM unnest($1::text[], $2::text[]) g (project, id)
+    JOIN idempotency_keys v ON v.project = g.project AND v.response = g.id
+    ORDER BY v.project, v.key FOR UPDATE OF v
+) l WHERE k.project = l.project AND k.key = l.key;
+
+-- name: expire_keys
+DELETE FROM idempotency_keys k USING (
+    SELECT v.project, v.key FROM idempotency_keys v WHERE v.expires <= $1 LIMIT $2 FOR UPDATE OF v SKIP LOCKED
+) l WHERE k.project = l.project AND k.key = l.key;

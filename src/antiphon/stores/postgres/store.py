@@ -42,6 +42,8 @@ from antiphon.stores.postgres.compaction import Compaction
 from antiphon.stores.postgres.connections import DRIVER_ERRORS, Connections, Lost, Settings, persist
 from antiphon.stores.postgres.conversations import PostgresConversations
 from antiphon.stores.postgres.conversing import Conversing
+from antiphon.stores.postgres.idempotency import PostgresKeys
+from antiphon.stores.postgres.keying import Keying
 from antiphon.stores.postgres.lanes import Lane, Operation
 from antiphon.stores.postgres.texts import received, sendable
 from antiphon.stores.queries import Queries
@@ -89,6 +91,7 @@ class PostgresStore:
         responses = groups.Groups(self._queries, self._owner, segments_max)
         runs = Background(self._queries)
         conversing = Conversing(self._queries, segments_max)
+        keying = Keying(self._queries)
         self._writer = Lane(
             self._connections,
             {
@@ -101,6 +104,9 @@ class PostgresStore:
                 operations.Enter: conversing.enter,
                 operations.Renew: conversing.renew,
                 operations.Release: responses.release,
+                operations.BindKey: keying.bind,
+                operations.HoldKeys: keying.hold,
+                operations.FreeKeys: keying.free,
                 operations.Claim: runs.claim,
                 operations.BeginCall: runs.begin_calls,
                 operations.CompleteCall: runs.complete_calls,
@@ -117,6 +123,7 @@ class PostgresStore:
                 operations.Forget: conversing.forget,
                 operations.Delete: responses.delete,
                 operations.Expire: responses.expire,
+                operations.ExpireKeys: keying.expire,
                 operations.Compact: runs.compact,
             },
         )
@@ -126,6 +133,11 @@ class PostgresStore:
     def conversations(self) -> PostgresConversations:
         """The conversations of this database."""
         return PostgresConversations(self)
+
+    @property
+    def keys(self) -> PostgresKeys:
+        """The idempotency keys of this database."""
+        return PostgresKeys(self)
 
     async def open(self) -> None:
         """Connects and brings the schema up to date.  Raises ``ValueError`` in one sentence when that cannot be."""
@@ -350,6 +362,8 @@ class PostgresStore:
 
     async def expire(self, now: int) -> int:
         total = 0
+        while await self._write(self._remover, operations.ExpireKeys(now)):
+            pass
         while gone := await self._write(self._remover, operations.Expire(now, EXPIRE_BATCH)):
             total += gone
         return total

@@ -9,11 +9,16 @@ from typing import Any, get_args
 
 from antiphon.stores.sqlite.background import Background
 from antiphon.stores.sqlite.conversing import Conversing
+from antiphon.stores.sqlite.keying import Keying
 from antiphon.stores.sqlite.lines import Lines
 from antiphon.stores.sqlite.operations import (
+    BindKey,
     ConversationOperation,
     Converse,
     Delete,
+    ExpireKeys,
+    FreeKeys,
+    HoldKeys,
     Keep,
     Probe,
     Release,
@@ -38,6 +43,7 @@ class Groups:
         self._background = Background(statements)
         self._removing = Removing(statements, self._blobs, pins)
         self._conversing = Conversing(statements, lines, self._removing)
+        self._keying = Keying(statements)
         self._steps: list[tuple[type | tuple[type, ...], Callable[[Sequence[Any]], Sequence[Any]]]] = [
             (Save, self._saving.save),
             (get_args(RunOperation), self._background.work),
@@ -45,6 +51,10 @@ class Groups:
             (get_args(ConversationOperation), self._conversing.work),
             (Replace, self._background.replace),
             ((Delete, Release), self._removing.remove),
+            (BindKey, self._keying.bind),
+            (HoldKeys, self._keying.hold),
+            (FreeKeys, self._keying.free),
+            (ExpireKeys, self._keying.expire),
             (Keep, self._keep),
             (Probe, self._probe),
         ]
@@ -77,4 +87,5 @@ class Groups:
     def resume(self) -> int:
         """Removes what an earlier process had to leave, and ends its holds; inside a transaction."""
         self._conversing.free()
+        self._keying.let_go()
         return self._removing.resume()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
+from antiphon.engine.idempotency import KeyClaim
 from antiphon.engine.ports import Batch, Conversation, Hold, Record, RunName, StoredItem, ToolCall
 from antiphon.stores.rows import Pack
 
@@ -223,6 +224,40 @@ class Release(_Operation):
 
     thread: int
     durable: ClassVar[bool] = False
+    removes: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BindKey(_Operation):
+    """An idempotency key to bind, or what it is bound to: its ``Bound``, or None for another request's."""
+
+    claim: KeyClaim
+    seconds: float
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HoldKeys(_Operation):
+    """Keys that attempts are to hold for so many seconds from now on."""
+
+    claims: Sequence[KeyClaim]
+    seconds: float
+    durable: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreeKeys(_Operation):
+    """Keys of attempts that left nothing."""
+
+    claims: Sequence[KeyClaim]
+    durable: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExpireKeys(_Operation):
+    """Keys that are past their time."""
+
+    now: int
     removes: ClassVar[bool] = True
 
 

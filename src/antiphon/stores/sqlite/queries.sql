@@ -357,3 +357,43 @@ DELETE FROM left_out WHERE rowid IN (
     SELECT l.rowid FROM json_each(:cuts) c CROSS JOIN left_out l
         ON l.thread = c.value ->> 0 AND l.position >= c.value ->> 1
 );
+
+-- name: keys
+SELECT k.project, k.key, k.digest, k.response, k.holder, k.until > unixepoch('subsec'),
+    EXISTS (SELECT 1 FROM responses r WHERE r.project = k.project AND r.id = k.response)
+FROM (VALUES {rows}) w CROSS JOIN idempotency_keys k ON k.project = w.column1 AND k.key = w.column2;
+
+-- name: bind_keys
+-- A key that is there is only given to another holder.
+INSERT INTO idempotency_keys (project, key, digest, response, holder, until, expires)
+SELECT v.column1, v.column2, v.column3, v.column4, v.column5, unixepoch('subsec') + v.column6, v.column7
+FROM (VALUES {rows}) v WHERE true
+ON CONFLICT (project, key) DO UPDATE SET holder = excluded.holder, until = excluded.until;
+
+-- name: hold_keys
+UPDATE idempotency_keys SET until = unixepoch('subsec') + v.column4 FROM (VALUES {rows}) v
+WHERE project = v.column1 AND key = v.column2 AND holder = v.column3;
+
+-- name: free_keys
+DELETE FROM idempotency_keys WHERE rowid IN (
+    SELECT k.rowid FROM (VALUES {rows}) w
+    CROSS JOIN idempotency_keys k ON k.project = w.column1 AND k.key = w.column2 AND k.holder = w.column3
+);
+
+-- name: forget_keys_of
+-- The keys of responses that go.
+DELETE FROM idempotency_keys WHERE rowid IN (
+    SELECT k.rowid FROM (VALUES {rows}) w
+    CROSS JOIN idempotency_keys k ON k.project = w.column1 AND k.response = w.column2
+);
+
+-- name: expired_keys
+SELECT 1 FROM idempotency_keys WHERE expires <= :now LIMIT 1;
+
+-- name: expire_keys
+DELETE FROM idempotency_keys WHERE rowid IN (
+    SELECT rowid FROM idempotency_keys WHERE expires <= :now LIMIT :limit
+);
+
+-- name: let_go_of_keys
+UPDATE idempotency_keys SET until = 0 WHERE until > 0;

@@ -59,6 +59,7 @@ from antiphon.stores.sqlite import database, operations
 from antiphon.stores.sqlite.checkpoints import Checkpoints
 from antiphon.stores.sqlite.conversations import SqliteConversations
 from antiphon.stores.sqlite.groups import Groups
+from antiphon.stores.sqlite.idempotency import SqliteKeys
 from antiphon.stores.sqlite.lines import SEGMENTS_MAX
 from antiphon.stores.sqlite.pins import Pins
 from antiphon.stores.sqlite.statements import ROWS_MAX, Statements
@@ -110,6 +111,11 @@ class SqliteStore:
     def conversations(self) -> SqliteConversations:
         """The conversations of this database."""
         return SqliteConversations(self)
+
+    @property
+    def keys(self) -> SqliteKeys:
+        """The idempotency keys of this database."""
+        return SqliteKeys(self)
 
     def _connect(self, path: Path | None, opening: contextlib.ExitStack) -> None:
         """Everything that ``close`` closes, in the opposite order."""
@@ -360,6 +366,8 @@ class SqliteStore:
 
     async def expire(self, now: int) -> int:
         total = 0
+        while self._rows("expired_keys", now=now):
+            await self._write(operations.ExpireKeys(now))
         while expired := self._rows("expired", now=now, limit=EXPIRE_BATCH):
             total += await self._write(operations.Delete(expired))
         return total

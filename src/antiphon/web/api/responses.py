@@ -2,14 +2,16 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
 from antiphon.engine.ports import Listing, Store, Stored
+from antiphon.engine.retelling import retold
 from antiphon.protocol.errors import ApiError, invalid, response_not_found
+from antiphon.protocol.fingerprint import fingerprint
 from antiphon.protocol.requests import CreateResponse, read_create, read_include, read_page, truth, whole_number
 from antiphon.protocol.responses import Outcome, Shell
 from antiphon.runs.run import Run
@@ -29,9 +31,20 @@ class Templates(Protocol):
         """The members with those of the template that they name.  Raises ``ApiError``."""
 
 
+#: Characters of an ``Idempotency-Key``.
+KEY_MAX = 255
+#: Begins a run, or finds what it came to.
+Begin = Callable[[], Awaitable[Run | Stored]]
+
+
 async def read_request(request: Request, max_bytes: int, templates: Templates) -> CreateResponse:
     """The body of a create, or of what takes the same."""
-    return read_create(await request.json(max_bytes), partial(templates.overlay, project=request.project))
+    return read(await request.json(max_bytes), request, templates)
+
+
+def read(body: bytes, request: Request, templates: Templates) -> CreateResponse:
+    """Likewise, of a body that is here."""
+    return read_create(body, partial(templates.overlay, project=request.project))
 
 
 class Responses:
@@ -50,30 +63,36 @@ class Responses:
 
     async def create(self, request: Request) -> Reply | None:
         """POST /v1/responses"""
-        body = await read_request(request, self._settings.body_max_bytes, self._templates)
+        sent = await request.json(self._settings.body_max_bytes)
+        body = read(sent, request, self._templates)
+        key = _key(request)
+        begin: Begin = partial(self._runs.create, request.project, body)
+        if key is not None:
+            begin = partial(self._runs.create_once, request.project, body, key, fingerprint(sent))
         if body.background:
-            run = await self._runs.create(request.project, body)
-            request.warnings = run.warnings
-            return await self._answer_background(request, run, body)
+            return await self._answer_background(request, await begin(), body)
         try:
-            return await self._answer(request, body)
+            return await self._answer(request, begin, body)
         except asyncio.CancelledError:
             if request.connection.gone:
                 raise ClientGone from None
             raise
 
-    async def _answer(self, request: Request, body: CreateResponse) -> Reply | None:
+    async def _answer(self, request: Request, begin: Begin, body: CreateResponse) -> Reply | None:
         """A foreground run, which ends when its client leaves; so does the fetching before it."""
         connection = request.connection
         handling = asyncio.current_task()
         assert handling is not None
         connection.on_gone = partial(_end, handling)
         connection.watch()
-        run = await self._runs.create(request.project, body)
+        run = await begin()
+        if isinstance(run, Stored):
+            return await self._replay(request, run, body)
         request.warnings = run.warnings
-        connection.on_gone = run.cancel
+        run.join(connection)
+        connection.on_gone = partial(run.leave, connection)
         if connection.gone:
-            run.cancel()
+            run.leave(connection)
         if body.stream:
             await self._stream(request, run, self._padding(run.draft.shell.id, _asked_in(body)))
             return None
@@ -96,12 +115,26 @@ class Responses:
         await self._delivery.live(run, sse.SseOutlet(connection, padding))
         await connection.finish()
 
-    async def _answer_background(self, request: Request, run: Run, body: CreateResponse) -> Reply | None:
-        shell = run.draft.shell
+    async def _replay(self, request: Request, stored: Stored, body: CreateResponse) -> Reply | None:
+        """What a foreground run came to, told again as it was asked for."""
+        if not body.stream:
+            return Reply(stored.snapshot())
+        connection = request.connection
+        padding = self._padding(stored.shell.id, _asked_in(body))
+        events = retold(stored)
+        await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
+        connection.write((sse.encode if padding is None else padding.encode)(events) + sse.DONE)
+        await connection.finish()
+        return None
+
+    async def _answer_background(self, request: Request, run: Run | Stored, body: CreateResponse) -> Reply | None:
+        shell = run.draft.shell if isinstance(run, Run) else run.shell
+        request.warnings = run.warnings if isinstance(run, Run) else []
         if body.stream:
             await self._send_log(request, shell, -1, self._padding(shell.id, _asked_in(body)))
             return None
-        return Reply(shell.snapshot(Outcome("queued")))  # it is begun, whatever the store says by now
+        # What begins here is begun, whatever the store says by now.
+        return Reply(shell.snapshot(Outcome("queued")) if isinstance(run, Run) else run.snapshot())
 
     async def retrieve(self, request: Request) -> Reply | None:
         """GET /v1/responses/{response_id}"""
@@ -173,6 +206,16 @@ class Responses:
             ("x-should-retry", "false"),
         )
         raise ApiError(426, message, code="upgrade_required", headers=headers)
+
+
+def _key(request: Request) -> str | None:
+    """The idempotency key of a request.  Raises ``ApiError`` 400 for what is none."""
+    key = request.headers.get("idempotency-key")
+    if key is None or 0 < len(key) <= KEY_MAX:
+        return key
+    raise invalid(
+        f"Invalid 'Idempotency-Key': expected 1 to {KEY_MAX} characters, but got {len(key)}.", "Idempotency-Key"
+    )
 
 
 def _asked_in(body: CreateResponse) -> bool | None:
