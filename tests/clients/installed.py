@@ -135,7 +135,8 @@ class Client:
     def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
         folders = [self.binaries, *([installed_node().parent] if self.binaries.name == ".bin" else [])]
         path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
-        home = {"HOME": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "", "PATH": path}
+        home = {"HOME": str(self.folder), "PWD": str(self.folder), "PATH": path}
+        home |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}
         return environment(**home, **variables)
 
 
