@@ -5,6 +5,7 @@ import click
 from antiphon import __version__
 from antiphon.cli.asking import ask
 from antiphon.cli.diagnosis import doctor
+from antiphon.cli.launching import launch
 from antiphon.cli.listing import models
 from antiphon.cli.serving import serve
 
@@ -15,5 +16,5 @@ def main() -> None:
     """The OpenAI Responses API for any model, self-hosted."""
 
 
-for command in (serve, ask, models, doctor):
+for command in (serve, ask, launch, models, doctor):
     main.add_command(command)

@@ -55,16 +55,24 @@ class Remote:
 
     async def offer(self) -> Offer:
         """What it offers.  Raises ``UpstreamError``."""
-        whole = Whole()
-        await self._client.send("GET", "/models", self._headers, b"", whole)
-        if whole.status != 200:
-            raise failure_of(whole.status, bytes(whole.body), whole.headers)
+        whole = await self._get("/models")
         try:
             listed = msgspec.json.decode(bytes(whole.body), type=ModelList)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise UpstreamError(f"{self.base_url} is no server of this API.") from None
         headers = whole.headers
         return Offer(infos(listed, ""), headers.get("x-antiphon-default-model", ""), "x-antiphon-instance" in headers)
+
+    async def catalog(self) -> bytes:
+        """The models as coding agents want them described, as JSON.  Raises ``UpstreamError``."""
+        return bytes((await self._get("/models?client_version=1")).body)
+
+    async def _get(self, path: str) -> Whole:
+        whole = Whole()
+        await self._client.send("GET", path, self._headers, b"", whole)
+        if whole.status != 200:
+            raise failure_of(whole.status, bytes(whole.body), whole.headers)
+        return whole
 
     async def respond(self, body: bytes, receiver: Receiver) -> None:
         """One response, handed on as it comes.  Raises ``UpstreamError``."""
