@@ -36,6 +36,7 @@ from antiphon.upstreams.embedded.upstream import Embedded
 from antiphon.upstreams.http import Timeouts
 from antiphon.upstreams.scripted import ScriptedUpstream
 from antiphon.web.access import Access, Key, is_loopback
+from antiphon.web.api.compact import Compact
 from antiphon.web.api.conversations import Conversations
 from antiphon.web.api.health import Health
 from antiphon.web.api.input_tokens import InputTokens
@@ -154,6 +155,7 @@ class Server:
     def _routes(self) -> list[Route]:
         """Every endpoint, in one place."""
         tokens = InputTokens(self.runs, self.config.body_max_bytes, self.prompts)
+        compact = Compact(self.runs, self.clock, self.config.body_max_bytes)
         conversations = Conversations(self.store, self.clock, self.config.body_max_bytes)
         default = self.config.default_model or self.catalog.aliases.get("*", "")
         models = ModelList(self.catalog, self.instance, default)
@@ -162,6 +164,7 @@ class Server:
         routes = [
             Route("POST", "/v1/responses", self.responses.create),
             Route("POST", "/v1/responses/input_tokens", tokens.count),
+            Route("POST", "/v1/responses/compact", compact.create),
             Route("GET", "/v1/responses", self.responses.upgrade),
             Route("GET", "/v1/responses/{response_id}", self.responses.retrieve),
             Route("DELETE", "/v1/responses/{response_id}", self.responses.delete),

@@ -155,6 +155,14 @@ def memory(asked: Asked) -> Iterator[Step]:
     yield from words(f"Your name is {name[1]}." if name else "I do not know your name.")
 
 
+def scribe(asked: Asked) -> Iterator[Step]:
+    """Knows the facts that stand in brackets, wherever in the conversation; summaries of it hold them all."""
+    told = " ".join(text_of(message) for message in asked.messages)
+    facts = dict.fromkeys(re.findall(r"<[^<>]+>", told))
+    begin = "It was said: " if "write a summary" in asked.said else "I know "
+    yield from words(begin + " ".join(facts))
+
+
 def system(asked: Asked) -> Iterator[Step]:
     """Says what the instructions were."""
     told = [text_of(message) for message in asked.messages if message["role"] == "system"]
@@ -296,6 +304,7 @@ BEHAVIOURS: dict[str, Callable[[Asked], Iterator[Step]]] = {
     "memory": memory,
     "persuaded": persuaded,
     "refuser": refuser,
+    "scribe": scribe,
     "story": story,
     "structured": structured,
     "system": system,

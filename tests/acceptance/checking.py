@@ -170,6 +170,8 @@ def _check_of(method: str, path: str) -> Callable[[Any], None]:
         return conformance.check_item_list
     if path == "/v1/responses/input_tokens":
         return partial(conformance.check_openai, "TokenCountsResource")
+    if path == "/v1/responses/compact":
+        return conformance.check_compaction
     if path == "/v1/models":
         return conformance.check_model_list
     if path.startswith("/v1/models/"):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 from openai.types.responses import FunctionToolParam
 from pydantic import BaseModel
 from tests.acceptance.serving import Served
@@ -137,6 +137,71 @@ def test_a_call_is_made_whatever_is_asked(demo: OpenAI, choice: Any, question: s
     assert list(json.loads(call.arguments)) == ["location"]
     assert len(deltas) > 2
     assert "".join(deltas) == call.arguments
+
+
+MANAGED: Any = [{"type": "compaction", "compact_threshold": 1000}]
+
+
+@pytest.mark.parametrize("way", ["endpoint", "trigger", "management"])
+def test_what_the_user_said_survives_a_compaction(demo: OpenAI, way: str) -> None:
+    """The model is far too small to sum anything up: what survives with it are the user's own words."""
+    asked: Any = {"model": MODEL, "temperature": 0}
+
+    def is_known(name: str) -> bool:
+        question: Any = {"role": "user", "content": "What is my name?"}
+        talk: Any = [{"role": "user", "content": f"My name is {name}."}]
+        if way == "management":
+            talk.append({"role": "assistant", "content": "Once upon a time. " * 300})
+            answered = demo.responses.create(input=[*talk, question], context_management=MANAGED, **asked)
+            assert [item.type for item in answered.output] == ["compaction", "message"]
+        elif way == "trigger":
+            stored = demo.responses.create(input=[*talk, {"type": "compaction_trigger"}], **asked)
+            assert [item.type for item in stored.output] == ["compaction"]
+            answered = demo.responses.create(input=[question], previous_response_id=stored.id, **asked)
+        else:
+            made = demo.responses.compact(model=MODEL, input=talk)
+            compacted: Any = [item.to_dict(warnings=False) for item in made.output]
+            answered = demo.responses.create(input=[*compacted, question], **asked)
+        assert answered.status == "completed"
+        return name in answered.output_text
+
+    assert mostly([is_known(name) for name in ("Alice", "Bob", "Clara", "David", "Emma")])
+
+
+def test_a_turn_that_is_under_way_survives_a_compaction(demo: OpenAI) -> None:
+    """The result of a tool is used although everything before the turn has become a summary."""
+
+    def is_used(degrees: int) -> bool:
+        talk: Any = [
+            {"role": "user", "content": "Once upon a time. " * 300},
+            {"role": "assistant", "content": "Well told!"},
+            {"role": "user", "content": "What is the weather in Paris?"},
+            {"type": "function_call", "call_id": "c", "name": "get_weather", "arguments": '{"location": "Paris"}'},
+            {"type": "function_call_output", "call_id": "c", "output": f"It is sunny, {degrees} degrees."},
+        ]
+        made = demo.responses.create(
+            model=MODEL, input=talk, tools=[WEATHER], temperature=0, context_management=MANAGED
+        )
+        assert [item.type for item in made.output] == ["compaction", "message"]
+        return str(degrees) in made.output_text
+
+    assert mostly([is_used(degrees) for degrees in (21, 12, 30)])
+
+
+def test_a_talk_beyond_the_window_is_answered_without_its_oldest_turns(demo: OpenAI) -> None:
+    talk: Any = [{"role": "user", "content": "My name is Alice."}]
+    for _ in range(40):
+        talk += [{"role": "assistant", "content": "Once upon a time. " * 20}, {"role": "user", "content": "Go on."}]
+    talk += [{"role": "assistant", "content": "The end."}, {"role": "user", "content": "My name is Bob."}]
+    counted = demo.responses.input_tokens.count(model=MODEL, input=talk)
+
+    with pytest.raises(BadRequestError) as raised:
+        demo.responses.create(model=MODEL, input=talk)
+    answered = demo.responses.create(model=MODEL, input=talk, truncation="auto", max_output_tokens=64)
+
+    assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "input")
+    assert answered.usage is not None
+    assert 1000 < answered.usage.input_tokens <= 2048 - 64 < counted.input_tokens
 
 
 class Person(BaseModel):

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -120,3 +121,19 @@ def test_a_server_that_stops_lets_open_streams_end(start: Start, chat: ChatContr
         assert event.type == "response.completed"
         assert text == "Once upon... a time."
         process.stop()
+
+
+def test_a_compacted_context_is_gone_on_from(start: Start) -> None:
+    said = "My number is <4711>. " + "word " * 500
+    with start() as (process, client):
+        made = client.responses.compact(model="scribe", input=said)
+        triggered: Any = [{"role": "user", "content": said}, {"type": "compaction_trigger"}]
+        stored = client.responses.create(model="scribe", input=triggered)
+        process.kill()
+
+    with start() as (_, client):
+        item: Any = made.output[-1].to_dict()
+        question = {"role": "user", "content": "Well?"}
+        assert client.responses.create(model="scribe", input=[item, question]).output_text == "I know <4711>"
+        chained = client.responses.create(model="scribe", input="Well?", previous_response_id=stored.id)
+        assert chained.output_text == "I know <4711>"

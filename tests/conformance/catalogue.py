@@ -25,7 +25,6 @@ KINDS = ("endpoint", "output item", "input item", "event", "error code")
 HOSTED = "hosted tools are not here yet"
 FILES = "files are not kept here yet"
 STORES = "vector stores are not here yet"
-COMPACTION = "compaction is not here yet"
 #: Why something is not produced, by a pattern of its name.
 LATER: dict[str, list[tuple[str, str]]] = {
     "endpoint": [
@@ -33,7 +32,6 @@ LATER: dict[str, list[tuple[str, str]]] = {
         (r"\w+ /v1/vector_stores\b.*", STORES),
         (r"\w+ /v1/containers\b.*", HOSTED),
         (r"DELETE /v1/models/.*", "it deletes fine-tuned models, and nothing is tuned here"),
-        (r"POST /v1/responses/compact", COMPACTION),
     ],
     "output item": [
         (r"(function|custom_tool)_call_output", "only programmatic tool calling puts them into an output"),
@@ -42,11 +40,8 @@ LATER: dict[str, list[tuple[str, str]]] = {
             "clients send it; no model makes it",
         ),
         (r"(program|program_output)", "programmatic tool calling is not here yet"),
-        (r"compaction", COMPACTION),
     ],
-    "input item": [
-        (r"compaction(_trigger)?", COMPACTION),
-    ],
+    "input item": [],
     "event": [
         (r"error", "a failed stream ends with response.failed: some clients see nothing behind an error event"),
         (r"response\.audio\..*", "legacy; no model of the Responses API speaks"),

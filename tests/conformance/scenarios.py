@@ -246,6 +246,17 @@ async def sealed(stage: Stage) -> None:
     assert (reply.status, reply.error["code"]) == (400, "invalid_encrypted_content")
 
 
+async def compacted(stage: Stage) -> None:
+    """A context is compacted in all three ways, and gone on from."""
+    talk = [{"role": "user", "content": "I am Ann."}, {"role": "assistant", "content": "Hi " * 2000}]
+    made = await stage.post("/v1/responses/compact", asked(input=talk))
+    await stage.post("/v1/responses", asked(input=[*made["output"], {"role": "user", "content": "Again"}]))
+    for stream in (False, True):
+        await stage.post("/v1/responses", asked(input=[*talk, {"type": "compaction_trigger"}], stream=stream))
+        managed = {"context_management": [{"type": "compaction", "compact_threshold": 1000}], "stream": stream}
+        await stage.post("/v1/responses", asked(input=[*talk, {"role": "user", "content": "Again"}], **managed))
+
+
 # --- What is refused ---
 
 
@@ -330,7 +341,18 @@ async def guarded(record: Record) -> None:
         assert (reply.status, reply.error["code"]) == (502, "upstream_unreachable")
 
 
-SCENARIOS = (simple_calls, over_websocket, responses, background, conversations, plays, inputs, sealed, refused)
+SCENARIOS = (
+    simple_calls,
+    over_websocket,
+    responses,
+    background,
+    conversations,
+    plays,
+    inputs,
+    sealed,
+    compacted,
+    refused,
+)
 
 
 async def run() -> Record:

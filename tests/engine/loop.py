@@ -9,6 +9,7 @@ from typing import Any
 from tests.engine.playbook import CountingClock, check_lawful, check_stored
 
 from antiphon.engine import shell, toolbox
+from antiphon.engine.compaction import Compactor
 from antiphon.engine.context import configured, view
 from antiphon.engine.deltas import CallDelta, Delta, TextDelta
 from antiphon.engine.draft import Draft
@@ -19,10 +20,14 @@ from antiphon.engine.turns import Limits, Plan, Turns
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import read_create
 from antiphon.protocol.responses import Outcome
+from antiphon.sealing import Sealer
 from antiphon.tools.scripted import ScriptedTool
 from antiphon.upstreams.scripted import Script, ScriptedUpstream
 
 Json = dict[str, Any]
+
+
+SEALER = Sealer([b"a key of tests, of 32 bytes or more"])
 
 
 class Notes:
@@ -73,7 +78,8 @@ class Loop:
         request = configured(request, context_items)
         box = toolbox.sort(request, registry, strict=False, items=context_items, earlier=len(earlier))
         items = recall(context_items, box)
-        plan = Plan(request, Route(self.upstream, "m"), items, box, limits)
+        compactor = Compactor(SEALER, "p")
+        plan = Plan(request, Route(self.upstream, "m"), items, box, limits, compactor=compactor)
         echo = shell.build(request, response_id="resp_1", created_at=1760000000, model="m")
         may_call = box.may_call(parallel=request.parallel_tool_calls is not False)
         self.draft = Draft(echo, self.clock, may_call)
@@ -136,6 +142,8 @@ def says(*deltas: Delta | str) -> list[Sequence[Delta]]:
 def item_in_words(item: Json) -> str:
     if item["type"] == "message":
         return f"message {item['content'][0]['text']!r}"
+    if item["type"] == "compaction":
+        return "compaction"
     told = item.get("output", item.get("error", ""))
     return f"{item['type']} {item['name']}({item['arguments']}) {item['status']} {told}".rstrip()
 

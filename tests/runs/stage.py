@@ -133,11 +133,12 @@ class Stage:
         echo: Callable[[ModelRequest], Script] | None = None,
         prefill: bool = False,
         store: SqliteStore | None = None,
+        upstream: ScriptedUpstream | None = None,
         tools: dict[str, Tool] | None = None,
         **settings: Any,
     ) -> None:
         self.store = store or SqliteStore(None)
-        self.upstream = ScriptedUpstream(echo or scripts, capabilities=Capabilities(prefill=prefill))
+        self.upstream = upstream or ScriptedUpstream(echo or scripts, capabilities=Capabilities(prefill=prefill))
         self.clock = SystemClock()
         self.coordinator = LocalCoordinator(self.clock, news_seconds=0.001)
         given = {"flush_seconds": 0.001, "first_event_seconds": 60.0, "store_retry_seconds": 0.001, **settings}

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from tests.specification.conformance import (
+    check_compaction,
     check_conversation,
     check_deleted,
     check_error,
@@ -335,6 +336,8 @@ def check_body(method: str, path: str, body: Json) -> None:
         check_item_list(body)
     elif path == "/v1/responses/input_tokens":
         check_openai("TokenCountsResource", body)
+    elif path == "/v1/responses/compact":
+        check_compaction(body)
     elif re.fullmatch(rf"/v1/responses|{RESPONSE}|{RESPONSE}/cancel", path):
         check_response(body)
     else:

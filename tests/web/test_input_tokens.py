@@ -12,8 +12,9 @@ from tests.web.client import Client, Json, Reply, asked, check_headers
 from tests.web.conftest import Serve, Serving
 
 from antiphon.engine.ports import Context, ContextItem, ModelRequest, Parent, UpstreamError
+from antiphon.engine.window import BYTES_PER_TOKEN, IMAGE_TOKENS, ITEM_TOKENS
 from antiphon.upstreams.scripted import ScriptedUpstream
-from antiphon.web.api.input_tokens import BYTES_PER_TOKEN, ESTIMATED, IMAGE_TOKENS, ITEM_TOKENS
+from antiphon.web.api.input_tokens import ESTIMATED
 
 PATH = "/v1/responses/input_tokens"
 PNG = "data:image/png;base64,iVBORw0KGgo="

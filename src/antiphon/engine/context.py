@@ -105,12 +105,18 @@ def without_cut_calls(items: Sequence[ContextItem]) -> list[ContextItem]:
 
 
 async def readable(
-    items: Sequence[ContextItem], earlier: int, capabilities: Capabilities, attachments: Attachments, at_most: int
+    items: Sequence[ContextItem],
+    earlier: int,
+    capabilities: Capabilities,
+    attachments: Attachments,
+    at_most: int,
+    places: Sequence[int] | None = None,
 ) -> list[ContextItem]:
     """The items with images as data URLs and, for models that take no files, files as text.
 
-    The first ``earlier`` items come from before the request.  Raises ``ApiError`` 400 naming the part that cannot
-    be read, or when there are more than ``at_most`` images and files.
+    ``places``: where each stands in the whole context, if some of that are left out; of the whole context, the first
+    ``earlier`` items come from before the request.  Raises ``ApiError`` 400 naming the part that cannot be read, or
+    when there are more than ``at_most`` images and files.
     """
     attached = sum(_attached(item) for item in items)
     if attached > at_most:
@@ -120,7 +126,8 @@ async def readable(
     for index, item in enumerate(items):
         if index % ITEMS_AT_ONCE == 0:
             await asyncio.sleep(0)
-        path = "previous_response_id" if index < earlier else f"input[{index - earlier}]"
+        place = index if places is None else places[index]
+        path = "previous_response_id" if place < earlier else f"input[{place - earlier}]"
         seen.append(await _readable(item, path, capabilities, attachments))
     return seen
 
@@ -202,17 +209,32 @@ _GO_ON = (
 
 
 def drop_oldest_turns(items: Sequence[ContextItem], count: int = 1) -> list[ContextItem] | None:
-    """The items without the oldest ``count`` turns, or as many as there are before the newest; None for none.
-
-    A turn begins with a user's message.  Instructions (system and developer messages) stay, and a call is never
-    parted from its output: where a user's message stands between the two, the turn ends later (reference 5.1).
-    """
-    later = [index for index, item in enumerate(items) if _is_user(item.view)][1:]
+    """The items without the oldest ``count`` turns, or as many as there are before the newest; None for none."""
+    later = _later_turns(items)
     whole = _whole_from(items)
-    for cut in later[min(count, len(later)) - 1 :]:
-        if whole[cut]:
-            return [item for item in items[:cut] if _is_instruction(item.view)] + list(items[cut:])
-    return None
+    found = (place for place in later[min(count, len(later)) - 1 :] if whole[place])
+    place = next(found, None)
+    return None if place is None else cut_before(items, place)
+
+
+def cuts(items: Sequence[ContextItem]) -> list[int]:
+    """The places before which all turns can be dropped, in their order.
+
+    A turn begins with a user's message.  A call is never parted from its output: where a user's message stands
+    between the two, the turn ends later (reference 5.1).
+    """
+    whole = _whole_from(items)
+    return [place for place in _later_turns(items) if whole[place]]
+
+
+def cut_before(items: Sequence[ContextItem], place: int) -> list[ContextItem]:
+    """The items from there on; instructions (system and developer messages) stay."""
+    return [item for item in items[:place] if is_instruction(item.view)] + list(items[place:])
+
+
+def _later_turns(items: Sequence[ContextItem]) -> list[int]:
+    """Where turns begin, but for the first."""
+    return [index for index, item in enumerate(items) if is_user(item.view)][1:]
 
 
 def _whole_from(items: Sequence[ContextItem]) -> list[bool]:
@@ -229,9 +251,11 @@ def _whole_from(items: Sequence[ContextItem]) -> list[bool]:
     return whole
 
 
-def _is_user(item: Item) -> bool:
+def is_user(item: Item) -> bool:
+    """Whether the user says it."""
     return item.kind == "message" and item.role == "user"
 
 
-def _is_instruction(item: Item) -> bool:
+def is_instruction(item: Item) -> bool:
+    """Whether it tells the model how to behave."""
     return item.kind == "message" and item.role in ("system", "developer")

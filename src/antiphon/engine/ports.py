@@ -101,6 +101,8 @@ class Capabilities(msgspec.Struct, frozen=True):
 
     images: bool = True
     files: bool = False
+    #: Tokens that fit its window, prompt and reply together; None where nobody knows.
+    context: int | None = None
     #: It is told ``text.verbosity``, and ``prompt_cache_retention``.
     verbosity: bool = False
     cache_retention: bool = False

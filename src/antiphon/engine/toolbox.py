@@ -5,7 +5,7 @@ runs by a tool search.  Namespaces are flattened: a model sees functions and cus
 Must not know how a tool works.  Rule: design decision 4; shapes: reference 7.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -195,13 +195,24 @@ _SEARCH = "tool_search"
 #: Items that every dialect shows to its model, besides those that a hosted tool recalls.
 SEEN = frozenset({"message", "reasoning", *ANSWERS, *ANSWERS.values()})
 #: Items that the model sees in another form, or that change what it sees.
-_HEEDED = frozenset({"tool_search_call", "tool_search_output", "additional_tools", "configuration_update"})
+_HEEDED = frozenset(
+    {"tool_search_call", "tool_search_output", "additional_tools", "configuration_update", "compaction"}
+)
 _KNOWN = SEEN | _HEEDED
 
 
-def unseen(items: Sequence[ContextItem], registry: Mapping[str, Tool]) -> list[str]:
-    """Items of the request that are carried but that the model does not see, as paths for the warnings."""
-    others = [(index, item.view.kind) for index, item in enumerate(items) if item.view.kind not in _KNOWN]
+def unseen(
+    items: Sequence[ContextItem], registry: Mapping[str, Tool], carried: Collection[str | None] = ()
+) -> list[str]:
+    """Items of the request that are carried but that the model does not see, as paths for the warnings.
+
+    ``carried``: ids of items whose kind is heeded, but that cannot be read here.
+    """
+    others = [
+        (index, item.view.kind)
+        for index, item in enumerate(items)
+        if item.view.kind not in _KNOWN or item.view.id in carried
+    ]
     if not others:
         return []
     own = {tool.item_type for tool in registry.values()}

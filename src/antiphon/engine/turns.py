@@ -11,8 +11,9 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Raw
 
-from antiphon.engine import context
+from antiphon.engine import compaction, context, window
 from antiphon.engine.calls import ASKED, CUSTOM, FUNCTION, SEARCH, format_object
+from antiphon.engine.compaction import Compactor
 from antiphon.engine.contracts import Contracts
 from antiphon.engine.deltas import Delta
 from antiphon.engine.draft import Draft
@@ -38,7 +39,7 @@ from antiphon.engine.strictness import Accept, Fail, Native, Strictness
 from antiphon.engine.thoughts import Thoughts
 from antiphon.engine.toolbox import Toolbox
 from antiphon.protocol.events import Event
-from antiphon.protocol.items import decode_item
+from antiphon.protocol.items import Item, decode_item
 from antiphon.protocol.requests import OUTPUT_TOKENS_MIN, CreateResponse
 from antiphon.protocol.responses import InputDetails, Outcome, OutputDetails, ResponseError, Usage
 from antiphon.protocol.tools import Tool as Declaration
@@ -74,6 +75,8 @@ class Plan(msgspec.Struct):
     native: Native = Native()
     #: What opens the reasoning that this response has made; None: nothing seals it.
     thoughts: Thoughts | None = None
+    #: What makes and reads compaction items; None: the context is never compacted.
+    compactor: Compactor | None = None
 
 
 class _Broken(Exception):  # it ends the loop with an outcome
@@ -145,6 +148,8 @@ class Turns:
         searched = self._load_again(told)
         self._hosted_calls = len(noted) + searched
         self._items += recall(told, self._plan.toolbox, self._plan.thoughts)
+        if self._plan.compactor is not None:
+            self._items = self._plan.compactor.seen(self._items, len(self._items)).items
         if not self._draft.cut and not calls and told and told[-1].view.kind == "message":
             self._items += context.asked_for_more()
         for one in calls.values():
@@ -186,7 +191,12 @@ class Turns:
             return self._completed()
         if self._waits_for_client(0):
             return self._completed()  # the log was cut behind the calls that the client is to answer
+        if self._plan.request.compacts_now:
+            if not self._draft.fold.items:
+                await self._compact()
+            return self._completed()
         for _ in range(self._plan.limits.model_calls_max):
+            await self._compact_when_due()
             # An item that is open was cut, and this model call goes on with it.
             seen = sum(item.body is not None for item in self._draft.fold.items)
             stop = await self._kept_turn(seen)
@@ -228,7 +238,7 @@ class Turns:
 
     def _keeper(self) -> Keeper | None:
         """Who sees to it that the next turn is as promised; None: nothing is promised of it."""
-        plan, tools = self._plan, demanded(self._asked())
+        plan, tools = self._plan, demanded(self._asked(self._items))
         if not tools and not plan.contracts.any:
             return None
         forcing = Forcing(tools, native=plan.native.calls) if tools else None
@@ -247,32 +257,41 @@ class Turns:
             return Stop("stop")
 
     async def _model_turn(self, feed: Feed | None = None) -> Stop:
-        """One model call; with ``truncation: auto`` again without the oldest turns while the window is full.
+        """One model call; where the window is full and the context may be compacted, once more after that."""
+        before, auto = len(self._draft.fold.items), self._plan.request.truncation == "auto"
+        compacts = bool(self._plan.request.context_management) and self._may_compact()
+        try:
+            return await self._model_call(feed, drop=auto and not compacts)
+        except UpstreamError as error:
+            if not compacts or error.code != window.FULL or not self._draft.quiet(before):
+                raise
+            if self._split().freed:
+                await self._compact()
+            elif not auto:
+                raise
+        return await self._model_call(feed, drop=auto)
 
-        Each time twice as many go, so that a long conversation costs few calls.
-        """
+    async def _model_call(self, feed: Feed | None, *, drop: bool) -> Stop:
         before = len(self._draft.fold.items)
-        dropped = 1
-        while True:
-            try:
-                return await self._plan.route.upstream.run(self._asked(), feed or self._feed)
-            except UpstreamError as error:
-                full = error.code == "context_length_exceeded" and self._draft.quiet(before)
-                if not full or self._plan.request.truncation != "auto":
-                    raise
-                shorter = context.drop_oldest_turns(self._items, dropped)
-                if shorter is None:
-                    raise
-                self._items = shorter
-                dropped *= 2
-            finally:
-                self._feed.on_pressure(_nothing, _nothing)  # its connection may serve another run from here on
+        try:
+            stop, items = await window.answered(
+                self._items,
+                self._asked,
+                self._plan.route,
+                feed or self._feed,
+                drop=drop,
+                quiet=lambda: self._draft.quiet(before),
+            )
+        finally:
+            self._feed.on_pressure(_nothing, _nothing)  # its connection may serve another run from here on
+        self._items = list(items)
+        return stop
 
-    def _asked(self) -> ModelRequest:
+    def _asked(self, items: Sequence[ContextItem]) -> ModelRequest:
         """The next model call."""
         plan, box = self._plan, self._plan.toolbox
         force = not self._forced and all(item.type in _SPEECH for item in self._draft.fold.items)
-        items = [*self._items, *self._pleas]
+        items = [*items, *self._pleas]
         asked = ModelRequest(plan.route.model, items, box.visible, plan.request, box.choice, force)
         if self._alone is not None:
             return for_arguments(asked, self._alone)
@@ -285,8 +304,39 @@ class Turns:
                 asked.items = [*items, *context.asked_to_go_on(said)]
         return asked
 
+    # --- A context that grows too long ---
+
+    def _may_compact(self) -> bool:
+        """Nothing is put between the two halves of an item that was cut."""
+        return self._plan.compactor is not None and all(item.body is not None for item in self._draft.fold.items)
+
+    def _split(self) -> compaction.Split:
+        return compaction.split(self._items, compaction.room_of(self._plan.route, self._plan.request))
+
+    async def _compact_when_due(self) -> None:
+        plan = self._plan
+        if not plan.request.context_management or not self._may_compact():
+            return
+        if await compaction.is_due(self._items, self._asked, plan.route, plan.request):
+            await self._compact()
+
+    async def _compact(self) -> None:
+        """A compaction item joins the output, and stands for what was said before it."""
+        compactor = self._plan.compactor
+        assert compactor is not None
+        made = await compaction.summarize(self._items, self._plan.route, self._plan.request)
+        self._add(made.usage)
+        content = compactor.sealed(made.text, self._split())
+        item_id = self._clock.new_id(compaction.PREFIX)
+        events = self._draft.open()
+        self._publish(events + self._whole_item(compaction.KIND, item_id, {"encrypted_content": content}))
+        item = Item(type=compaction.KIND, id=item_id, encrypted_content=content)
+        self._items = compactor.seen([*self._items, ContextItem(item, b"")]).items
+
     def _count(self, stop: Stop, seen: int) -> None:
-        usage = stop.usage or self._estimate(seen)
+        self._add(stop.usage or self._estimate(seen))
+
+    def _add(self, usage: Usage) -> None:
         self._usage = usage if self._usage is None else self._usage.plus(usage)
 
     def _estimate(self, seen: int) -> Usage:
@@ -295,7 +345,8 @@ class Turns:
         return Usage(read, InputDetails(), written, OutputDetails(), read + written, estimated=True)
 
     def _remember(self, seen: int) -> None:
-        bodies = [item.body for item in self._draft.fold.items[seen:] if item.body is not None]
+        items = [item for item in self._draft.fold.items[seen:] if item.type != compaction.KIND]  # it is heeded already
+        bodies = [item.body for item in items if item.body is not None]
         made = [ContextItem(decode_item(body), body) for body in bodies]
         self._items += recall(made, self._plan.toolbox, self._plan.thoughts)
 
@@ -377,7 +428,7 @@ _CLIENT_CALLS, _CLIENT = ASKED | {FUNCTION.item_type, CUSTOM.item_type}, b'"clie
 
 
 #: Items that are no calls.
-_SPEECH = ("message", "reasoning")
+_SPEECH = ("message", "reasoning", compaction.KIND)
 
 
 def _nothing() -> None:

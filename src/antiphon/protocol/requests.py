@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from antiphon.protocol.decoding import decode, members_of, shorter, within
-from antiphon.protocol.errors import bad_choice, invalid, missing, quoted
+from antiphon.protocol.errors import ApiError, bad_choice, invalid, missing, quoted
 from antiphon.protocol.responses import Shell
 from antiphon.protocol.tools import Tool, ToolChoice, check_name, read_choice, read_tools
 
@@ -34,6 +34,9 @@ SERVICE_TIERS = ("auto", "default", "flex", "scale", "priority", "fast", "ultraf
 RETENTIONS = ("in_memory", "24h", "in-memory")
 INPUT_CHARS_MAX = 10_485_760
 OUTPUT_TOKENS_MIN = 16
+COMPACT_THRESHOLD_MIN = 1000
+#: The type of the item that asks for a compaction.
+TRIGGER = "compaction_trigger"
 _WHOLE = re.compile(r"-?[0-9]{1,30}")
 
 #: Parameters of sibling APIs, and what this API calls the same thing (design decision 4).
@@ -80,6 +83,13 @@ class StreamOptions(msgspec.Struct):
     include_obfuscation: bool | None = None
 
 
+class ContextManagement(msgspec.Struct, omit_defaults=True):
+    """When the context is compacted; the threshold is in tokens."""
+
+    type: str
+    compact_threshold: int | None = None
+
+
 class CreateResponse(msgspec.Struct, kw_only=True):
     """The body of ``POST /v1/responses``; null means unset.  The last group is derived by ``read_create``."""
 
@@ -107,6 +117,7 @@ class CreateResponse(msgspec.Struct, kw_only=True):
     tools: list[msgspec.Raw] | None = None
     tool_choice: msgspec.Raw = msgspec.Raw()
     truncation: str | None = None
+    context_management: list[ContextManagement] | None = None
     service_tier: str | None = None
     user: str | None = None
     safety_identifier: str | None = None
@@ -121,6 +132,8 @@ class CreateResponse(msgspec.Struct, kw_only=True):
     raw_text: bytes = b""
     #: False: the response says nothing, it is there to be continued (WebSocket mode, reference 11.1).
     generate: bool = True
+    #: The input ended in a ``compaction_trigger``.
+    compacts_now: bool = False
 
     @property
     def conversation_id(self) -> str | None:
@@ -180,7 +193,7 @@ _REASONING_HEEDED = ("effort", "summary", "generate_summary")
 _REASONING_DEFAULTS = {"context": b'"auto"', "mode": b'"standard"'}
 #: Members that the Response's shell holds as they came; a request that is kept beside it need not repeat them.
 _IN_SHELL = ("instructions", "tools", "text", "prompt")
-_DERIVED = {"unknown", "declared", "choice", "raw_reasoning", "raw_text", "generate"}
+_DERIVED = {"unknown", "declared", "choice", "raw_reasoning", "raw_text", "generate", "compacts_now"}
 _KNOWN = {field.name for field in msgspec.structs.fields(CreateResponse)} - _DERIVED
 _create = msgspec.json.Decoder(CreateResponse)
 #: The members of a request with those of the template that it names.
@@ -226,6 +239,28 @@ def read_create(body: bytes, overlay: Overlay | None = None, *, generate: bool =
     return request
 
 
+#: Members of a request to compact (reference 4.6).
+_COMPACTED = ("input", "previous_response_id", "instructions", "prompt_cache_key", "service_tier")
+
+
+def read_compact(body: bytes) -> CreateResponse:
+    """The body of ``POST /v1/responses/compact`` as the create with the same context.
+
+    Other members of a create are passed over, and named in ``unknown``.  Raises ``ApiError`` 400 as ``read_create``.
+    """
+    body, members = members_of(body)
+    given = {name: value for name, value in members.items() if bytes(value) != b"null"}
+    if "model" not in given:
+        raise missing("model")
+    if "conversation" in given:
+        text = "Unsupported parameter: 'conversation'. Compact its items, or the response that was made in it."
+        raise invalid(text, "conversation", "unsupported_parameter")
+    taken = {name: given.pop(name) for name in ("model", *_COMPACTED) if name in given}
+    request = read_create(msgspec.json.encode(taken))
+    request.unknown = given
+    return request
+
+
 def kept(request: CreateResponse) -> bytes:
     """What must be stored of a request beside the shell of its Response and its input items, as a JSON object.
 
@@ -235,6 +270,8 @@ def kept(request: CreateResponse) -> bytes:
     names = _KNOWN - {"input", *_IN_SHELL} if request.background else {"include"}
     given = {name: getattr(request, name) for name in sorted(names)}
     members = {name: value for name, value in given.items() if value not in (None, msgspec.Raw())}
+    if request.background and request.compacts_now:
+        members["input"] = [{"type": TRIGGER}]
     if request.raw_reasoning and "reasoning" in members:
         members["reasoning"] = msgspec.Raw(request.raw_reasoning)
     return msgspec.json.encode({**members, **request.unknown})
@@ -253,7 +290,7 @@ def reread(kept: bytes, shell: Shell, *, streamed: bool) -> CreateResponse:
         name: msgspec.Raw(shell.large[name]) for name in _IN_SHELL if shell.large.get(name, b"null") not in _UNSET
     }
     request = read_create(msgspec.json.encode({**members, "input": msgspec.Raw(b'"-"')}))
-    request.background, request.stream = True, streamed
+    request.background, request.stream, request.compacts_now = True, streamed, "input" in members
     return request
 
 
@@ -294,6 +331,7 @@ def _check_names(request: CreateResponse) -> None:
     if request.reasoning is not None:
         _check_reasoning(request.reasoning)
     check_metadata(request.metadata or {})
+    _check_management(request.context_management)
     shorter("safety_identifier", request.safety_identifier, 128)
 
 
@@ -304,6 +342,16 @@ def _check_reasoning(reasoning: Reasoning) -> None:
         value = getattr(reasoning, param)
         if value is not None and value not in SUMMARIES:
             raise bad_choice(f"reasoning.{param}", value, SUMMARIES)
+
+
+def _check_management(entries: list[ContextManagement] | None) -> None:
+    if entries is not None and not entries:
+        raise _empty("context_management")
+    for index, entry in enumerate(entries or ()):
+        path = f"context_management[{index}]"
+        if entry.type != "compaction":
+            raise bad_choice(f"{path}.type", entry.type, ("compaction",))
+        within(f"{path}.compact_threshold", entry.compact_threshold, COMPACT_THRESHOLD_MIN, 2**31, whole=True)
 
 
 def check_metadata(metadata: dict[str, str]) -> None:
@@ -359,6 +407,7 @@ def _check_conflicts(request: CreateResponse) -> None:
 
 
 def _check_input(request: CreateResponse) -> None:
+    _take_trigger(request)
     data = bytes(request.input)
     alone = request.previous_response_id is None and request.conversation_id is None and request.generate
     if data in (b"", b"null"):
@@ -371,8 +420,39 @@ def _check_input(request: CreateResponse) -> None:
         text = "Invalid type for 'input': expected one of a string or an array of input items."
         raise invalid(text, "input", "invalid_type")
     elif data[1:].lstrip()[:1] == b"]" and alone:
-        text = "Invalid 'input': empty array. Expected an array with minimum length 1, but got an empty array instead."
-        raise invalid(text, "input", "empty_array")
+        raise _empty("input")
+
+
+def _empty(param: str) -> ApiError:
+    text = f"Invalid '{param}': empty array. Expected an array with minimum length 1, but got an empty array instead."
+    return invalid(text, param, "empty_array")
+
+
+class _Typed(msgspec.Struct):
+    type: Any = None
+
+
+_items: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
+_typed = msgspec.json.Decoder(_Typed)
+
+
+def _take_trigger(request: CreateResponse) -> None:
+    """A ``compaction_trigger`` is about this one request and nothing that was said: it does not become an item.
+
+    A later request would otherwise have it in the middle of its context, where none may stand (reference 6.1).
+    """
+    data = bytes(request.input)
+    if data[:1] != b"[" or TRIGGER.encode() not in data:
+        return
+    raws = decode(_items, data, "input")
+    kinds = [decode(_typed, raw, f"input[{index}]").type for index, raw in enumerate(raws)]
+    if TRIGGER not in kinds:
+        return
+    place = kinds.index(TRIGGER)
+    if place != len(kinds) - 1:
+        text = f"Invalid 'input[{place}]': an item of type '{TRIGGER}' must be the last item of the input."
+        raise invalid(text, f"input[{place}]", "invalid_value")
+    request.input, request.compacts_now = msgspec.Raw(msgspec.json.encode(raws[:-1])), True
 
 
 class Page(msgspec.Struct):

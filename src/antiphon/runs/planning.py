@@ -3,10 +3,12 @@
 Must not know of tasks, logs or readers.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
-from antiphon.engine import context, intake, toolbox
+from antiphon.engine import compaction, context, intake, toolbox
 from antiphon.engine.calls import MayCall
+from antiphon.engine.compaction import Compactor
 from antiphon.engine.contracts import Compiler
 from antiphon.engine.intake import Taken
 from antiphon.engine.ports import Attachments, Clock, Context, Memory, Models, Seal, Store, Tool
@@ -70,25 +72,28 @@ class Planner:
         """``earlier``: the bodies of the items before the request."""
         route = await self._models.route(require_model(request, self._settings.default_model))
         before = context.without_cut_calls(context.view(earlier))
-        items = [*before, *taken]
-        if request.conversation_id is not None and not items:
+        said = [*before, *taken]
+        if request.conversation_id is not None and not said:
             raise missing("input")
+        compactor = Compactor(self._seal, project)
+        items, places = compactor.seen(said, len(before))
         context.check_pairs(items)
-        request = context.configured(request, items)
+        # What a context has set, and the tools that it has brought, outlive its compaction.
+        request = context.configured(request, said)
         takes = route.upstream.capabilities(route.model)
         strict, foreign = self._settings.strict_tools, takes.foreign_tools
-        box = toolbox.sort(request, self._tools, strict=strict, items=items, earlier=len(before), foreign=foreign)
+        box = toolbox.sort(request, self._tools, strict=strict, items=said, earlier=len(before), foreign=foreign)
         at_most = self._settings.limits.attachments_max
-        items = await context.readable(items, len(before), takes, self._attachments, at_most)
+        items = await context.readable(items, len(before), takes, self._attachments, at_most, places)
         thoughts = Thoughts.of(request, self._seal, project)
-        items = recall(await thoughts.opened(items, len(before)), box)
+        items = recall(await thoughts.opened(items, bisect_left(places, len(before))), box)
         declared = [offer.declaration for offer in box.offers.values() if offer.hosted is None]
         contracts = await self._compiler.contracts(request, declared)
         native = native_to(takes)
         told = instructions(contracts, native)
         if told is not None:
             items = [context.instruction(told), *items]
-        return Plan(request, route, items, box, self._settings.limits, contracts, native, thoughts)
+        return Plan(request, route, items, box, self._settings.limits, contracts, native, thoughts, compactor)
 
     async def plan_alone(self, project: str, request: CreateResponse) -> Plan:
         """The plan of a request that is not going to be run."""
@@ -97,6 +102,12 @@ class Planner:
             return await self.plan(project, request, before.bodies, await self.take(project, request))
         finally:
             self.release(before)
+
+    async def compact(self, project: str, request: CreateResponse) -> compaction.Compacted:
+        """The context of a request that is not going to be run, compacted.  Raises ``UpstreamError`` as well."""
+        plan = await self.plan_alone(project, request)
+        assert plan.compactor is not None
+        return await plan.compactor.compact(plan.items, plan.route, plan.request, self._clock.new_id)
 
     async def plan_again(
         self, project: str, request: CreateResponse, earlier: Sequence[bytes], input: Sequence[bytes]
@@ -112,7 +123,8 @@ class Planner:
             verbosity=takes.verbosity, reasoning=takes.reasoning, cache_retention=takes.cache_retention
         )
         unheeded += route.upstream.unheeded(request, route.model)
-        unseen = [] if takes.foreign_items else toolbox.unseen(taken, self._tools)
+        carried = {item.view.id for item in plan.items if item.view.kind == compaction.KIND}
+        unseen = [] if takes.foreign_items else toolbox.unseen(taken, self._tools, carried)
         return [*request.unknown, *unheeded, *plan.toolbox.left_out, *unseen]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from antiphon.engine import shell
+from antiphon.engine.compaction import Compacted
 from antiphon.engine.draft import Draft
 from antiphon.engine.holding import Holding
 from antiphon.engine.intake import Taken
@@ -26,12 +27,13 @@ from antiphon.engine.ports import (
     Store,
     Stored,
     Tool,
+    UpstreamError,
 )
 from antiphon.engine.turns import Plan
 from antiphon.protocol.errors import invalid, response_not_found, unavailable
 from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.responses import TERMINAL, UNFINISHED, Outcome
-from antiphon.runs.execution import Execution
+from antiphon.runs.execution import Execution, as_api_error
 from antiphon.runs.flushing import PASSING, Flusher
 from antiphon.runs.following import Follower, follow
 from antiphon.runs.idempotency import KeyedRuns
@@ -151,6 +153,13 @@ class Runs:
     async def plan(self, project: str, request: CreateResponse) -> Plan:
         """What would be asked of the model.  Raises ``ApiError`` as ``create`` does."""
         return await self._planner.plan_alone(project, request)
+
+    async def compact(self, project: str, request: CreateResponse) -> Compacted:
+        """What a client can go on from instead of the request's context.  Raises ``ApiError``."""
+        try:
+            return await self._planner.compact(project, request)
+        except UpstreamError as error:
+            raise as_api_error(error) from None
 
     def _new(self, name: RunName, plan: Plan, taken: list[Taken], before: Context, *, shared: bool) -> Run:
         request = plan.request

@@ -241,14 +241,17 @@ class Caller:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UpstreamError(f"The upstream sent a malformed count of tokens: {error}.") from None
 
-    async def listed(self, path: str, kind: type[T], *, instance: str = "") -> T:
-        """A list of models.  Raises ``UpstreamError``, also where the server turns out to be this one."""
+    async def listed(self, path: str, kind: type[T], *, instance: str = "", from_root: bool = False) -> T:
+        """A list of models, or what else is told of them.
+
+        Raises ``UpstreamError``, also where the server turns out to be this one.
+        """
         whole = Whole()
         headers = self._headers | {"x-antiphon-instance": instance} if instance else self._headers
         with self._without_key():
             try:
                 async with asyncio.timeout(MODELS_SECONDS):
-                    await self._client.send("GET", path, headers, b"", whole)
+                    await self._client.send("GET", path, headers, b"", whole, from_root=from_root)
             except TimeoutError:
                 message = f"{self.base_url} did not list its models within {MODELS_SECONDS:g} seconds."
                 raise UpstreamError(message, status=504, code="upstream_timeout") from None

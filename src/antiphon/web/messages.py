@@ -6,14 +6,16 @@ Must not know of routes.
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qs
 
 from antiphon.protocol.errors import ApiError, invalid
 from antiphon.web.transport import Connection, Message, Receive, Scope, Send
 
 WARNINGS = b"x-antiphon-warnings"
+T = TypeVar("T")
+
 JSON = (b"content-type", b"application/json")
 QUERY_FIELDS_MAX = 100
 #: Names in the header of warnings, and characters of each: clients take 8 KiB of a header at the most.
@@ -122,6 +124,24 @@ class Request(Head):
         except TimeoutError:
             message = f"The request's body did not come within {BODY_IDLE_SECONDS:g} seconds."
             raise ApiError(408, message, code="request_timeout", headers=(("connection", "close"),)) from None
+
+
+async def while_there(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What the work comes to; it ends when the client leaves.  Raises ``ClientGone`` then."""
+    task = asyncio.ensure_future(work)
+    request.connection.on_gone = lambda: _cancel(task)
+    request.connection.watch()
+    try:
+        return await task
+    except asyncio.CancelledError:
+        task.cancel()
+        if request.connection.gone:
+            raise ClientGone from None
+        raise
+
+
+def _cancel(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
 
 
 def told_warnings(names: Sequence[str]) -> bytes:

@@ -68,4 +68,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="Later system messages join those at the head, for chat templates that refuse them in between."
         ),
     ] = False
+    context: Annotated[
+        int | None,
+        Meta(
+            description="Tokens that fit the model's window, prompt and reply together; unset: what vLLM or "
+            "llama.cpp say themselves.",
+        ),
+    ] = None
     extra_body: Annotated[dict[str, Any], Meta(description="Members added to every request body.")] = {}

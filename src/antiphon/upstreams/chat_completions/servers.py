@@ -3,7 +3,21 @@
 Pure.  Servers name themselves as the owner of their models.
 """
 
+import msgspec
+
 VLLM, LLAMACPP = "vllm", "llamacpp"
+
+
+class Generation(msgspec.Struct):
+    """What llama.cpp generates with; ``n_ctx`` is the window of a slot, in tokens."""
+
+    n_ctx: int | None = None
+
+
+class Properties(msgspec.Struct):
+    """``GET /props`` of llama.cpp."""
+
+    default_generation_settings: Generation = msgspec.field(default_factory=Generation)
 
 
 def has_own_form(server: str | None, model: str) -> bool:

@@ -11,7 +11,7 @@ from antiphon.upstreams.chat_completions.counting import counted, has_images
 from antiphon.upstreams.chat_completions.failures import refuses_thinking
 from antiphon.upstreams.chat_completions.options import Options
 from antiphon.upstreams.chat_completions.request import encode, form_of
-from antiphon.upstreams.chat_completions.servers import enforces, forces, goes_on
+from antiphon.upstreams.chat_completions.servers import LLAMACPP, Properties, enforces, forces, goes_on
 from antiphon.upstreams.chat_completions.stream import Reply
 from antiphon.upstreams.dialect import Dialect, Settings
 from antiphon.upstreams.listing import Listed, ModelList, infos
@@ -29,12 +29,16 @@ class ChatCompletions(Dialect[Options]):
         #: Who owns which model, and who owns all of them, as the list of models says.
         self._owners: dict[str, str] = {}
         self._owner = server
+        #: The windows of models as their list tells them, and that of all others as the server does.
+        self._windows: dict[str, int] = {}
+        self._window: int | None = None
 
     def capabilities(self, model: str) -> Capabilities:
         options, server = self.options_for(model), self._server(model)
         openai = options.openai_parameters
         return Capabilities(
             images=options.images,
+            context=options.context or self._window or self._windows.get(model),
             verbosity=openai,
             prefill=_given(options.prefill, goes_on(server, model)),
             strict_text=_given(options.strict, openai or enforces(server)),
@@ -89,11 +93,21 @@ class ChatCompletions(Dialect[Options]):
     async def models(self) -> list[ModelInfo]:
         listed = await self._caller.listed("/models", ModelList, instance=self._instance)
         self._learn(listed.data or ())
+        self._window = await self._window_of_all() if self._owner == LLAMACPP else None
         return infos(listed, self.name)
+
+    async def _window_of_all(self) -> int | None:
+        """llama.cpp has one model, of whose window its list may tell no more than what the model was trained with."""
+        try:
+            told = await self._caller.listed("/props", Properties, from_root=True)
+        except UpstreamError:  # it need not show them
+            return None
+        return told.default_generation_settings.n_ctx or None
 
     def _learn(self, listed: Sequence[Listed]) -> None:
         """A server whose models all have one owner is that one, also for names that it does not list."""
         self._owners = {model.id: model.owned_by or "" for model in listed}
+        self._windows = {model.id: model.context for model in listed if model.context is not None}
         owners = set(self._owners.values())
         self._owner = owners.pop() if len(owners) == 1 else None
 

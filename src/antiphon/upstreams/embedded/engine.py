@@ -63,6 +63,8 @@ class Engine:
         self._failures: deque[float] = deque(maxlen=FAILURES_MAX)
         self._last_failure = ""
         self._closed = False
+        #: Tokens of context that each generation has; None before the file's header was read.
+        self.context: int | None = None
 
     @property
     def pid(self) -> int | None:
@@ -166,8 +168,18 @@ class Engine:
             logger.warning("%s has no chat template; a common one (ChatML) is used", self._name)
         return header
 
+    async def measure(self) -> None:
+        """Learns the size of the context without loading the model; a file that is no model has none."""
+        if self.context is None:
+            try:
+                header = await asyncio.to_thread(read_header, self._path)
+            except ValueError:
+                return
+            self.context = sizes_of(header, self._settings, physical_cores(), memory_bytes()).context
+
     async def _spawn(self, header: Header, key: str) -> Child:
         sizes = sizes_of(header, self._settings, physical_cores(), memory_bytes())
+        self.context = sizes.context
         settings = {
             "path": str(self._path),
             "key": key,

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from antiphon.engine.ports import Capabilities, Clock, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
 from antiphon.protocol.requests import CreateResponse
 from antiphon.upstreams.embedded.engine import Engine
@@ -47,14 +49,19 @@ class Embedded:
 
     async def models(self) -> list[ModelInfo]:
         """All files, loaded or not; ``created`` is when the file was last written."""
-        return [ModelInfo(name, _written(path), OWNER) for name, path in self._files.items()]
+        for engine in self._engines.values():
+            await engine.measure()
+        return [
+            ModelInfo(name, _written(path), OWNER, self._engines[name].context) for name, path in self._files.items()
+        ]
 
     def loaded(self) -> dict[str, int]:
         """The process ids of the models that are loaded now."""
         return {name: engine.pid for name, engine in self._engines.items() if engine.pid is not None}
 
-    def capabilities(self, model: str) -> Capabilities:  # noqa: ARG002 - the same for all
-        return _CAPABILITIES
+    def capabilities(self, model: str) -> Capabilities:
+        engine = self._engines.get(model)
+        return _CAPABILITIES if engine is None else msgspec.structs.replace(_CAPABILITIES, context=engine.context)
 
     def unheeded(self, request: CreateResponse, model: str) -> list[str]:  # noqa: ARG002 - the port's signature
         return []

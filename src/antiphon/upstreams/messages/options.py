@@ -49,4 +49,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "held back, and a reply without them asked for again."
         ),
     ] = True
+    context: Annotated[
+        int | None,
+        Meta(description="Tokens that fit the model's window, prompt and reply together; unset: nobody knows."),
+    ] = None
     extra_body: Annotated[dict[str, Any], Meta(description="Members added to every request body.")] = {}

@@ -48,6 +48,7 @@ class Messages(Dialect[Options]):
         options = self.options_for(model)
         return Capabilities(
             images=options.images,
+            context=options.context,
             files=options.documents,
             prefill=options.prefill,
             strict_text=options.structured_outputs,

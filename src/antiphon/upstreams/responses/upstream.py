@@ -28,6 +28,7 @@ class Responses(Dialect[Options]):
         options = self.options_for(model)
         return Capabilities(
             images=options.images,
+            context=options.context,
             files=options.files,
             verbosity=True,
             reasoning=True,

@@ -248,7 +248,7 @@ def _struct(kind: type[msgspec.Struct], made: Json) -> None:
 
 
 #: Members that reading a create adds.
-DERIVED = frozenset({"unknown", "declared", "choice", "raw_reasoning", "raw_text", "generate"})
+DERIVED = frozenset({"unknown", "declared", "choice", "raw_reasoning", "raw_text", "generate", "compacts_now"})
 _ANSWERED = ("Usage", "InputDetails", "OutputDetails", "ResponseError", "ErrorReply", "ErrorBody")
 _NAMES = {"Reasoning": "ReasoningParameter"}
 

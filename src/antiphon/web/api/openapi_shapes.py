@@ -229,7 +229,9 @@ _INPUT: dict[str, Json] = {
         id=nullable(TEXT),
     ),
     "ItemReference": shape({"id": TEXT}, type=nullable(one_of("item_reference"))),
-    "OtherInput": shape({"type": one_of(*sorted(items.ID_PREFIXES.keys() - _CHECKED))}, id=nullable(TEXT)),
+    "OtherInput": shape(
+        {"type": one_of(*sorted((items.ID_PREFIXES.keys() - _CHECKED) | {requests.TRIGGER}))}, id=nullable(TEXT)
+    ),
     "InputItem": {
         "anyOf": [
             ref("InputMessage"),
@@ -298,6 +300,13 @@ RAW_MEMBERS: dict[str, Json] = {
     "conversation": {"anyOf": [TEXT, shape({"id": TEXT})]},
     "tools": listed(ref("Tool"), maxItems=tools.TOOLS_MAX),
     "tool_choice": ref("ToolChoice"),
+    "context_management": listed(
+        shape(
+            {"type": one_of("compaction")},
+            compact_threshold=nullable({**WHOLE, "minimum": requests.COMPACT_THRESHOLD_MIN, "maximum": 2**31}),
+        ),
+        minItems=1,
+    ),
     "prompt": shape({"id": TEXT}, version=nullable(TEXT), variables=nullable(OBJECT)),
     "schema": OBJECT,
 }
@@ -410,6 +419,7 @@ _BODIES: dict[str, Json] = {
         previous_response_id=nullable(TEXT),
         instructions=nullable(TEXT),
         prompt_cache_key=nullable(TEXT),
+        service_tier=nullable({**TEXT, **LIMITS["service_tier"]}),
     ),
     "Model": only({"id": TEXT, "object": one_of("model"), "created": WHOLE, "owned_by": TEXT}),
     "ModelList": only({"object": one_of("list"), "data": listed(ref("Model"))}, models=listed(OBJECT)),
