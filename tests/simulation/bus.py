@@ -106,7 +106,7 @@ class Bus:
 
 
 class BusEnd:
-    """``engine.ports.Coordinator``."""
+    """``engine.coordination.Coordinator``."""
 
     def __init__(self, bus: Bus, process: Process) -> None:
         self.process = process

@@ -14,7 +14,8 @@ from tests.simulation.link import Link
 from tests.simulation.loop import Process, SimulatedLoop
 
 from antiphon.coordinators.local import LocalCoordinator
-from antiphon.engine.ports import Coordinator, StoreError
+from antiphon.engine.coordination import Coordinator
+from antiphon.engine.ports import StoreError
 from antiphon.engine.turns import Limits
 from antiphon.protocol.errors import ApiError
 from antiphon.runs import recovery

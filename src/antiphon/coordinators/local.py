@@ -1,4 +1,4 @@
-"""``engine.ports.Coordinator`` for one process: whoever offers a run is the one who takes it.
+"""``engine.coordination.Coordinator`` for one process: whoever offers a run is the one who takes it.
 
 There are no leases, because nobody else is there to take a run away; a second process on the same database is refused
 by the store's fence, never by this.

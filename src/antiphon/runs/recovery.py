@@ -6,7 +6,8 @@ Must not know of tasks or readers.
 import asyncio
 import logging
 
-from antiphon.engine.ports import Clock, Coordinator, Store, StoreError
+from antiphon.engine.coordination import Coordinator
+from antiphon.engine.ports import Clock, Store, StoreError
 from antiphon.protocol.errors import ApiError
 
 logger = logging.getLogger("antiphon.runs")

@@ -10,6 +10,7 @@ from typing import Any
 
 from antiphon.engine import shell
 from antiphon.engine.compaction import Compacted
+from antiphon.engine.coordination import Coordinator
 from antiphon.engine.draft import Draft
 from antiphon.engine.holding import Holding
 from antiphon.engine.intake import Taken
@@ -18,7 +19,6 @@ from antiphon.engine.ports import (
     Attachments,
     Clock,
     Context,
-    Coordinator,
     Hold,
     Memory,
     Models,
