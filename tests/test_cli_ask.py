@@ -147,6 +147,15 @@ def test_what_the_server_refuses_is_one_sentence(world: World, arguments: tuple[
     assert done.stderr.count("\n") == 1
 
 
+def test_a_server_that_cannot_start_says_why(world: World) -> None:
+    done = world.ask("x", ANTIPHON_PROMPTS_FOLDER="/absent")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "/absent is not a folder" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: the server could not be started")
+    assert "Traceback" not in done.stderr
+
+
 def test_of_several_models_one_is_to_be_named(world: World) -> None:
     done = world.ask("x", ANTIPHON_DEMO_MODEL="true")
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.acceptance.conftest import CLIENTS_JS, KEY
+from tests.acceptance.conftest import KEY
+from tests.acceptance.node import CLIENTS_JS
 from tests.acceptance.processes import ROOT, environment
 from tests.acceptance.serving import Served
 

@@ -70,9 +70,11 @@ async def hosted(config: Config) -> AsyncIterator[Remote]:
         server = _Quiet(web_settings(config, Server(config)))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            await asyncio.wait([serving, asyncio.create_task(server.ready.wait())], return_when="FIRST_COMPLETED")
+            ready = asyncio.create_task(server.ready.wait())
+            await asyncio.wait([serving, ready], return_when=asyncio.FIRST_COMPLETED)
+            ready.cancel()
             if not server.ready.is_set():
-                raise ConfigError("the server could not be started; `antiphon doctor` may tell why.")
+                raise ConfigError("the server could not be started; `antiphon doctor` tells what does not work.")
             remote = Remote(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", key)
             try:
                 yield remote
@@ -95,6 +97,9 @@ class _Quiet(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # its way to say that the application has not started, and has logged why
+            self.should_exit = True
         if not self.should_exit:
             self.ready.set()
