@@ -181,10 +181,25 @@ async def test_files_become_text() -> None:
     assert part["text"].startswith('<file name="a.pdf">\ntext of https://example.com/a.pdf named a.pdf at input[0]')
 
 
-async def test_a_model_that_takes_files_gets_the_file() -> None:
-    data = {"type": "input_file", "file_data": "aGk=", "filename": "a.txt"}
+@pytest.mark.parametrize(
+    ("file", "takes", "native"),
+    [
+        ({"file_data": "aGk=", "filename": "a.txt"}, ["*"], True),
+        ({"file_data": "aGk="}, ["*"], True),
+        ({"file_data": "data:application/pdf;base64,aGk="}, ["application/pdf"], True),
+        ({"file_data": "aGk=", "filename": "a.PDF"}, ["application/pdf"], True),
+        ({"file_data": "data:text/csv;charset=utf-8;base64,aGk=", "filename": "a.pdf"}, ["application/pdf"], False),
+        ({"file_data": "aGk=", "filename": "a.docx"}, ["application/pdf", "text/*"], False),
+        ({"file_data": "aGk="}, ["application/pdf"], False),
+        ({"file_data": "aGk=", "filename": "a.pdf"}, [], False),
+    ],
+)
+async def test_a_model_gets_the_files_that_it_takes(file: Json, takes: list[str], native: bool) -> None:
+    data = {"type": "input_file", **file}
 
-    assert await read(with_parts(data), takes=Capabilities(files=True)) == [[data]]
+    ((part,),) = await read(with_parts(data), takes=Capabilities(files=tuple(takes)))
+
+    assert part == data if native else part["type"] == "input_text"
 
 
 async def test_what_is_stored_stays_as_it_was_sent() -> None:

@@ -485,15 +485,19 @@ TOLD = {"verbosity": True, "reasoning": True, "cache_retention": True, "foreign_
 
 def test_capabilities() -> None:
     clock = WaitlessClock()
-    told = {"small*": responses.Options(images=False, files=False)}
+    told = {"small*": responses.Options(images=False, files=[])}
     spoken = Responses("http://127.0.0.1:1/v1", clock, options=told)
-    assert spoken.capabilities("gpt-5.5") == Capabilities(images=True, files=True, **TOLD, **STRICT)
-    assert spoken.capabilities("small-1") == Capabilities(images=False, files=False, **TOLD, **STRICT)
+    assert spoken.capabilities("gpt-5.5") == Capabilities(images=True, files=("*",), **TOLD, **STRICT)
+    assert spoken.capabilities("small-1") == Capabilities(images=False, files=(), **TOLD, **STRICT)
 
-    old = {"claude-3*": messages.Options(prefill=True, documents=True, forced_calls=False)}
+    old = {"claude-3*": messages.Options(prefill=True, files=["application/*"], forced_calls=False)}
     written = Messages("http://127.0.0.1:1/v1", clock, options=old)
-    assert written.capabilities("claude-opus-4-8") == Capabilities(strict_text=True, forced_calls=True)
-    assert written.capabilities("claude-3-7-sonnet") == Capabilities(files=True, prefill=True, strict_text=True)
+    assert written.capabilities("claude-opus-4-8") == Capabilities(
+        files=("application/pdf",), strict_text=True, forced_calls=True
+    )
+    assert written.capabilities("claude-3-7-sonnet") == Capabilities(
+        files=("application/*",), prefill=True, strict_text=True
+    )
 
 
 @pytest.fixture(autouse=True)

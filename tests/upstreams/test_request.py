@@ -197,6 +197,14 @@ MESSAGES: dict[str, tuple[list[Json], list[Json]]] = {
             {"role": "user", "content": "Which?"},
         ],
     ),
+    "a file of an output": (
+        [call("c1"), output("c1", [{"type": "input_file", "file_data": "aGk=", "filename": "a.pdf"}])],
+        [
+            called(("c1", "f", "{}")),
+            {"role": "tool", "tool_call_id": "c1", "content": ""},
+            {"role": "user", "content": [{"type": "file", "file": {"filename": "a.pdf", "file_data": "aGk="}}]},
+        ],
+    ),
     "an image of the last output": (
         [call("c1"), output("c1", [image()])],
         [

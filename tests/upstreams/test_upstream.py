@@ -105,6 +105,20 @@ def test_a_key_that_no_header_can_hold(key: str) -> None:
         ChatCompletions("http://127.0.0.1:1/v1", WaitlessClock(), key=key)
 
 
+@pytest.mark.parametrize(
+    ("options", "files"),
+    [
+        (Options(openai_parameters=True), ("application/pdf",)),
+        (Options(openai_parameters=True, files=[]), ()),
+        (Options(files=["*"]), ("*",)),
+    ],
+)
+def test_the_files_that_models_take(options: Options, files: tuple[str, ...]) -> None:
+    upstream = ChatCompletions("http://127.0.0.1:1/v1", WaitlessClock(), options={"*": options})
+
+    assert upstream.capabilities("m").files == files
+
+
 def test_the_first_pattern_of_options_wins() -> None:
     first, second = Options(images=False), Options(think="tags")
     upstream = ChatCompletions("http://127.0.0.1:1/v1", WaitlessClock(), options={"llama*": first, "*": second})
@@ -112,6 +126,7 @@ def test_the_first_pattern_of_options_wins() -> None:
     assert upstream.options_for("llama3") is first
     assert upstream.options_for("qwen") is second
     assert not upstream.capabilities("llama3").images
+    assert upstream.capabilities("llama3").files == ()
     assert upstream.capabilities("qwen").images
 
 

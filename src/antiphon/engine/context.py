@@ -6,7 +6,10 @@ Must not know how items were stored or how they are sent.  Rules: reference 3.1,
 """
 
 import asyncio
+import mimetypes
+import re
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 import msgspec
@@ -173,11 +176,21 @@ async def _read_part(part: Part, path: str, capabilities: Capabilities, attachme
         assert part.image_url is not None, "checked on intake"
         url = await attachments.image(part.image_url, f"{path}.image_url")
         return Part(type="input_image", image_url=url, detail=part.detail)
-    if capabilities.files and part.file_data is not None:
+    if part.file_data is not None and _is_read(part, capabilities.files):
         return part
     text = await attachments.text(part.file_url, part.file_data, part.filename, path)
     name = part.filename or part.file_url or "file"
     return Part(type="input_text", text=f'<file name="{name}">\n{text}\n</file>')
+
+
+def _is_read(part: Part, patterns: Sequence[str]) -> bool:
+    """Whether a model reads this kind of file: by its data URL, or by its name where the data is bare."""
+    told = _DATA_URL.match(part.file_data or "")
+    kind = told[1] if told else mimetypes.guess_type(part.filename or "")[0]
+    return any(fnmatchcase(kind or "", pattern) for pattern in patterns)
+
+
+_DATA_URL = re.compile(r"data:([^;,]*)")
 
 
 def instruction(text: str) -> ContextItem:

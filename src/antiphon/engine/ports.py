@@ -100,9 +100,10 @@ class Capabilities(msgspec.Struct, frozen=True):
     """What the engine must know of a model before it asks it."""
 
     images: bool = True
-    files: bool = False
     #: Tokens that fit its window, prompt and reply together; None where nobody knows.
     context: int | None = None
+    #: Patterns of the media types that it reads as they are; of other files it gets the text.
+    files: tuple[str, ...] = ()
     #: It is told ``text.verbosity``, and ``prompt_cache_retention``.
     verbosity: bool = False
     cache_retention: bool = False
@@ -110,11 +111,10 @@ class Capabilities(msgspec.Struct, frozen=True):
     reasoning: bool = False
     #: It goes on with a reply that was cut (``ModelRequest.prefix``); asked to go on otherwise.
     prefill: bool = False
-    #: Its side enforces the schema of a strict ``text.format``, of strict functions, and the grammars of custom tools.
+    #: Its side enforces a strict ``text.format``, strict functions, grammars of custom tools, and what must be called.
     strict_text: bool = False
     strict_functions: bool = False
     strict_inputs: bool = False
-    #: Its side makes the calls that ``tool_choice`` demands.
     forced_calls: bool = False
     #: Patterns of the types of tools that it has itself, and whether it reads the items of such tools.
     foreign_tools: tuple[str, ...] = ()

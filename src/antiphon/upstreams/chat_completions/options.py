@@ -10,6 +10,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Per-model options, as the configuration file spells them."""
 
     images: Annotated[bool, Meta(description="The model takes images.")] = True
+    files: Annotated[
+        list[str] | None,
+        Meta(
+            description="Patterns of the media types of files that the model takes as they are; of others it gets the "
+            "text.  Unset: PDF with `openai_parameters`, else none."
+        ),
+    ] = None
     think: Annotated[
         str,
         Meta(

@@ -156,7 +156,7 @@ class _Builder:
     def __init__(self, options: Options) -> None:
         self.messages: list[Message] = []
         self._options = options
-        self._images: list[Part] = []
+        self._shown: list[Part] = []
         self._instructions: set[str | bytes] = set()
         #: Calls whose outputs are to come, and messages that wait for them: the dialect wants the outputs next.
         self._open: set[str | None] = set()
@@ -171,7 +171,7 @@ class _Builder:
             self._held.append(view)
             return
         if view.kind not in ANSWERS and not self._open:
-            self._show_images()
+            self._show_files()
         handler(self, view)
 
     def _goes_on(self, item: Item) -> bool:
@@ -180,7 +180,7 @@ class _Builder:
 
     def _release(self) -> None:
         if self._held:
-            self._show_images()
+            self._show_files()
         for item in self._held:
             self.message(item)
         self._held = []
@@ -188,7 +188,7 @@ class _Builder:
     def finished(self) -> list[Message]:
         """All messages; one of the assistant has calls or text, if only an empty one."""
         self._release()
-        self._show_images()
+        self._show_files()
         for message in self.messages:
             if message["role"] == "assistant" and message["content"] is None and "tool_calls" not in message:
                 message["content"] = ""
@@ -225,7 +225,7 @@ class _Builder:
     def go_on(self, prefix: str, items: Sequence[ContextItem]) -> None:
         """The reply that was cut comes last, with what the model thought just before it: that is no earlier turn's."""
         self._release()
-        self._show_images()
+        self._show_files()
         if items and items[-1].view.kind == "reasoning" and not self._options.replay_reasoning:
             self._think(items[-1].view)
         message = self._assistant()
@@ -250,16 +250,16 @@ class _Builder:
         text = content if isinstance(content, str) else _plain(content)
         self.messages.append({"role": "tool", "tool_call_id": item.call_id, "content": text})
         if not isinstance(content, str):
-            self._images += [part for part in content if part.type == "input_image"]
+            self._shown += [part for part in content if part.type in _NO_TEXT]
         self._open.discard(item.call_id)
         if not self._open:
             self._release()
 
-    def _show_images(self) -> None:
-        """The dialect's tool messages hold text only; pictures follow as the user's, behind all of one turn."""
-        if self._images:
-            self.messages.append({"role": "user", "content": _parts(self._images)})
-            self._images = []
+    def _show_files(self) -> None:
+        """The dialect's tool messages hold text only; images and files follow as the user's, all of a turn at once."""
+        if self._shown:
+            self.messages.append({"role": "user", "content": _parts(self._shown)})
+            self._shown = []
 
     def _assistant(self, *, fresh: bool = False) -> Message:
         last = self.messages[-1] if self.messages else None

@@ -16,6 +16,9 @@ from antiphon.upstreams.chat_completions.stream import Reply
 from antiphon.upstreams.dialect import Dialect, Settings
 from antiphon.upstreams.listing import Listed, ModelList, infos
 
+#: What OpenAI's models take as files.
+PDF = ("application/pdf",)
+
 
 class ChatCompletions(Dialect[Options]):
     """Any server that speaks chat completions.  ``server``: which one it is, where its list of models does not tell."""
@@ -36,9 +39,11 @@ class ChatCompletions(Dialect[Options]):
     def capabilities(self, model: str) -> Capabilities:
         options, server = self.options_for(model), self._server(model)
         openai = options.openai_parameters
+        files = options.files if options.files is not None else PDF if openai else ()
         return Capabilities(
             images=options.images,
             context=options.context or self._window or self._windows.get(model),
+            files=tuple(files),
             verbosity=openai,
             prefill=_given(options.prefill, goes_on(server, model)),
             strict_text=_given(options.strict, openai or enforces(server)),

@@ -10,13 +10,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Per-model options, as the configuration file spells them."""
 
     images: Annotated[bool, Meta(description="The model takes images.")] = True
-    documents: Annotated[
-        bool,
+    files: Annotated[
+        list[str],
         Meta(
-            description="Files are sent as documents, which can be PDF and plain text only; otherwise the model gets "
-            "the text of any file."
+            description="Media types (patterns) of files that the model takes as they are, of others the text.  "
+            "The API knows PDF and plain text."
         ),
-    ] = False
+    ] = msgspec.field(default_factory=lambda: ["application/pdf"])
     max_tokens: Annotated[
         int, Meta(ge=1, description="The limit of output tokens, which this API demands, of requests without one.")
     ] = 32_000

@@ -49,7 +49,7 @@ class Messages(Dialect[Options]):
         return Capabilities(
             images=options.images,
             context=options.context,
-            files=options.documents,
+            files=tuple(options.files),
             prefill=options.prefill,
             strict_text=options.structured_outputs,
             forced_calls=options.forced_calls,

@@ -10,7 +10,10 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Per-model options, as the configuration file spells them."""
 
     images: Annotated[bool, Meta(description="The model takes images.")] = True
-    files: Annotated[bool, Meta(description="The model takes files as they are; otherwise it gets their text.")] = True
+    files: Annotated[
+        list[str],
+        Meta(description="Media types (patterns) of files that the model takes as they are, of others the text."),
+    ] = msgspec.field(default_factory=lambda: ["*"])
     encrypted_reasoning: Annotated[
         bool, Meta(description="`reasoning.encrypted_content` is asked for, so that reasoning can be sent back.")
     ] = True

@@ -29,7 +29,7 @@ class Responses(Dialect[Options]):
         return Capabilities(
             images=options.images,
             context=options.context,
-            files=options.files,
+            files=tuple(options.files),
             verbosity=True,
             reasoning=True,
             cache_retention=True,
