@@ -110,12 +110,13 @@ TABLE: list[tuple[Json, str]] = [
     ({"safety_identifier": "u"}, "OSSSSO"),
     ({"prompt_cache_key": "k"}, "OSSOOO"),
     ({"prompt_cache_retention": "24h"}, "WWSWWW"),
+    ({"context_management": [{"type": "compaction", "compact_threshold": 1000}]}, "OOOOOO"),
     ({"prompt": {"id": "pmpt_1"}}, "OOOOOO"),
     ({"novelty": 1}, "WWSWWW"),
     ({"moderation": {"model": "m"}}, "RRRRRR"),
 ]
 #: Those that the engine handles, some only where the request is planned.
-DERIVED = {"unknown", "declared", "choice", "raw_reasoning", "raw_text", "generate"}
+DERIVED = {"unknown", "declared", "choice", "raw_reasoning", "raw_text", "generate", "compacts_now"}
 
 
 def became(parameters: Json, dialect: Dialect) -> str:
