@@ -180,7 +180,7 @@ class Session:
 
     def _stop(self) -> None:
         """The server stops: at once where nothing is on its way."""
-        if self._patience is not None:
+        if self._patience is not None and not self._patience.expired():
             self._patience.reschedule(self._loop.time())
 
     async def _part(self) -> None:
