@@ -305,6 +305,22 @@ def test_a_session_goes_on_from_its_summary(client: Client, scripted: Served, ch
     assert "I keep it." not in told
 
 
+def test_a_session_goes_on_from_what_the_server_compacted(client: Client, scripted: Served, chat: ChatControl) -> None:
+    chat.script("write a summary of this conversation", [{"text": "The name of the cat is Mog."}])
+    chat.script("Name the cat.", [{"text": "I call it something."}])
+    first = codex(client, scripted, *BUILT_IN, "Name the cat.")
+
+    codex(client, scripted, *BUILT_IN, *COMPACTING, "resume", first.thread, "Call the cat.")
+    codex(client, scripted, *BUILT_IN, "resume", first.thread, "Feed the cat.")
+
+    for said in ("Call the cat.", "Feed the cat."):
+        told = " ".join(text_of(message) for message in chat.asked(said)[-1]["messages"])
+        assert "The name of the cat is Mog." in told
+        assert "Name the cat." in told, "what the user said stays"
+        assert "I call it something." not in told
+        assert str(client.folder) in told, "where the agent is"
+
+
 @pytest.mark.refused
 def test_a_window_that_is_full_ends_the_turn_at_once(client: Client, scripted: Served, chat: ChatControl) -> None:
     with pytest.raises(AssertionError, match="ran out of room in the model's context window"):

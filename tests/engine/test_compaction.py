@@ -262,10 +262,21 @@ def test_places_are_those_in_the_whole_context() -> None:
 
 
 def test_the_last_compaction_holds() -> None:
-    first = {"type": "compaction", "encrypted_content": COMPACTOR.sealed("one", Split([], [], 0))}
-    second = {"type": "compaction", "encrypted_content": COMPACTOR.sealed("two", Split([], [], 0))}
+    def compacted(text: str, *before: Any) -> Any:
+        seen = COMPACTOR.seen(items(*before, says_("Yes."))).items
+        return {"type": "compaction", "encrypted_content": COMPACTOR.sealed(text, split(seen, 0))}
+
+    first = compacted("one", user("a"))
+    second = compacted("two", user("a"), first, user("b"))
 
     assert shown(COMPACTOR.seen(items(user("a"), first, user("b"), second)).items) == ["developer two"]
+
+
+def test_what_it_never_knew_stays_seen() -> None:
+    sealed = COMPACTOR.sealed("S", split(items(user("old"), says_("Yes.")), 0))
+    put = items(user("old"), user("new"), says_("No."), {"type": "compaction", "encrypted_content": sealed})
+
+    assert shown(COMPACTOR.seen(put).items) == ["user new", "developer S"]
 
 
 def test_another_providers_item_is_tolerated() -> None:

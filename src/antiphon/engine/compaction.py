@@ -5,7 +5,7 @@ user's own words, which no summary is as true as, and a turn that the model is i
 Must not know how anything is sealed or stored.  Shapes and rules: reference 4.6, 5.1 (``context_management``), 6.1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -36,13 +36,14 @@ DEFAULT_PART, MOST_PART = 0.75, 0.9
 
 
 class Summary(msgspec.Struct):
-    """What a compaction item holds: the summary, and the marks of the items before it that go on being seen.
+    """What a compaction item holds: the summary, and marks of items before it.
 
-    Items of ``keep`` stand before the summary; those of ``turn``, which the model was in, behind it.
+    ``gone`` are the user's messages that the summary stands for; others of the user, which it may never have known,
+    are seen before it.  The items of ``turn``, which the model was in, are seen behind it.
     """
 
     text: str
-    keep: list[str] = []
+    gone: list[str] = []
     turn: list[str] = []
 
 
@@ -54,9 +55,9 @@ class Seen(NamedTuple):
 
 
 class Split(NamedTuple):
-    """What a compaction would keep, as marks, and how many bytes of items it would give up."""
+    """The marks of a compaction, as in ``Summary``, and how many bytes of items it would give up."""
 
-    keep: list[str]
+    gone: list[str]
     turn: list[str]
     freed: int
 
@@ -78,11 +79,16 @@ class Compacted(NamedTuple):
 class Told(ContextItem):
     """A summary as the model sees it."""
 
+    #: What it stands for stays given up in the next compaction.
+    gone: Sequence[str] = ()
+
     @classmethod
-    def of(cls, text: str) -> "Told":
+    def of(cls, summary: Summary) -> "Told":
         """Says what it is: to the model it is an instruction among others."""
-        parts = [{"type": "input_text", "text": _HEAD + text}]
-        return cls(Item(role="developer", content=msgspec.Raw(encode(parts))), b"")
+        parts = [{"type": "input_text", "text": _HEAD + summary.text}]
+        told = cls(Item(role="developer", content=msgspec.Raw(encode(parts))), b"")
+        told.gone = summary.gone
+        return told
 
 
 _decode = msgspec.json.Decoder(Summary).decode
@@ -132,7 +138,7 @@ class Compactor:
 
     def sealed(self, text: str, split: Split) -> str:
         """The ``encrypted_content`` of a new item."""
-        return self._seal.seal(encode(Summary(text, split.keep, split.turn)), project=self._project, purpose=PURPOSE)
+        return self._seal.seal(encode(Summary(text, split.gone, split.turn)), project=self._project, purpose=PURPOSE)
 
     async def compact(
         self, items: Sequence[ContextItem], route: Route, request: CreateResponse, new_id: Callable[[str], str]
@@ -146,7 +152,7 @@ class Compactor:
 
 
 def _replaced(items: Sequence[ContextItem], place: int, summary: Summary) -> Seen:
-    keep, turn = frozenset(summary.keep), frozenset(summary.turn)
+    gone, turn = frozenset(summary.gone), frozenset(summary.turn)
     newest = _newest_turn(items[:place])
     before, behind = [], []
     for index, item in enumerate(items[:place]):
@@ -155,11 +161,11 @@ def _replaced(items: Sequence[ContextItem], place: int, summary: Summary) -> See
         mark = _mark(item)
         if index >= newest and mark in turn:
             behind.append(index)
-        elif is_instruction(item.view) or mark in keep:
+        elif is_instruction(item.view) or (_is_said(item) and mark not in gone):
             before.append(index)
     rest = range(place + 1, len(items))
     places = [*before, place, *behind, *rest]
-    seen = [Told.of(summary.text) if index == place else items[index] for index in places]
+    seen = [Told.of(summary) if index == place else items[index] for index in places]
     return Seen(seen, places)
 
 
@@ -199,8 +205,9 @@ def split(items: Sequence[ContextItem], room: int) -> Split:
         running = running[:1]
     keep = _newest_words(items[:newest], room)
     stays = {id(item) for item in (*running, *keep)}
-    freed = sum(window.size_of(item) for item in items if not (is_instruction(item.view) or id(item) in stays))
-    return Split(_marks(keep), _marks(running), freed)
+    left = [item for item in items if not (is_instruction(item.view) or id(item) in stays)]
+    gone = {*_marks(filter(_is_said, left)), *(mark for item in items if isinstance(item, Told) for mark in item.gone)}
+    return Split(sorted(gone.difference(_marks(keep))), _marks(running), sum(map(window.size_of, left)))
 
 
 def _newest_words(items: Sequence[ContextItem], room: int) -> list[ContextItem]:
@@ -214,7 +221,7 @@ def _newest_words(items: Sequence[ContextItem], room: int) -> list[ContextItem]:
     return kept[::-1]
 
 
-def _marks(items: Sequence[ContextItem]) -> list[str]:
+def _marks(items: Iterable[ContextItem]) -> list[str]:
     return [mark for mark in map(_mark, items) if mark]
 
 
