@@ -137,7 +137,7 @@ class Client:
         path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
         home = {"HOME": str(self.folder), "PWD": str(self.folder), "PATH": path}
         home |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}
-        return environment(**home, **variables)
+        return environment(**(home | variables))
 
 
 def _told(command: list[str], what: str, *outputs: str | bytes | None) -> str:

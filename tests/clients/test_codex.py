@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from base64 import b64decode
@@ -11,6 +12,7 @@ import pytest
 from tests.acceptance.behaviours import Json, text_of
 from tests.acceptance.chat_server import ChatControl
 from tests.acceptance.files import png
+from tests.acceptance.processes import ANTIPHON
 from tests.acceptance.serving import Served
 from tests.clients.installed import Client
 
@@ -380,3 +382,16 @@ def test_a_model_of_the_list_edits_files(client: Client, scripted: Served, chat:
 
     assert (client.folder / "poem.txt").read_text("utf-8") == "Roses are red,\nviolets are blue.\n"
     assert not turn.items("error"), "Codex knows the model"
+
+
+def test_launched_codex_edits_files(client: Client, scripted: Served, chat: ChatControl) -> None:
+    (client.folder / "poem.txt").write_text("Roses are red,\nviolets are green.\n", "utf-8")
+    chat.script("Put it right.", [{"call": "apply_patch", "arguments": {"input": PATCH}}], [{"text": "{results}"}])
+    launch = [str(ANTIPHON), "launch", "--base-url", scripted.base_url, "-m", "agent", "codex"]
+    source = os.environ.get("PYTHONPATH", "")
+
+    turn = Turn(client.execute([*launch, "exec", "--json", *UNBOUND, "Put it right."], PYTHONPATH=source).text)
+
+    assert (client.folder / "poem.txt").read_text("utf-8") == "Roses are red,\nviolets are blue.\n"
+    assert not turn.items("error"), "the model was described to it"
+    assert not (client.folder / ".codex/config.toml").exists()
