@@ -12,8 +12,6 @@ import pytest
 from tests.stores.world import CALL, LARGE, Stores, World, batch, event, item, items, record
 
 from antiphon.engine.ports import (
-    EVENT_BATCHES_MAX,
-    EVENT_BYTES_MAX,
     FIRST_FENCE,
     Batch,
     Disowned,
@@ -24,6 +22,7 @@ from antiphon.engine.ports import (
     ToolResult,
 )
 from antiphon.protocol.events import Event
+from antiphon.stores.rows import EVENT_BATCHES_MAX, EVENT_BYTES_MAX
 
 RESULT = ToolResult({"results": [{"née": 1.5}], "nothing": None}, "It is so.", completed=False)
 

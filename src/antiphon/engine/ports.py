@@ -231,11 +231,6 @@ class Noted(NamedTuple):
 # --- State -----------------------------------------------------------------------------------------------------
 
 
-#: What one call of ``Store.events`` reads at the most: batches as they were written, and about as many bytes.
-EVENT_BATCHES_MAX = 1000
-EVENT_BYTES_MAX = 1 << 20
-
-
 class StoreError(Exception):
     """The store failed: full, broken, not to be reached.  The message is for the operator, clients never see it."""
 
@@ -506,8 +501,8 @@ class Store(Protocol):
     async def events(self, project: str, response: str, after: int) -> list[Event]:
         """The durable events of a background run with numbers above ``after``, in order; none at their end.
 
-        A page of them: at least one batch as it was written, and no further one once there are ``EVENT_BYTES_MAX``
-        bytes or ``EVENT_BATCHES_MAX`` batches.  The next page begins after its last number.
+        A page of them: at least one batch as it was written, and no further one once there are about a megabyte or a
+        thousand batches.  The next page begins after its last number.
         """
 
     async def input_items(self, project: str, response: str, page: Page) -> Listing | None:

@@ -18,6 +18,8 @@ from antiphon.protocol.responses import UNFINISHED, Outcome
 SEPARATOR = b"\x1e"
 #: Uncompressed bytes of a packed row at the most, unless one batch alone was larger: a page of a huge log stays cheap.
 PACK_BYTES = 1 << 20
+#: What one call of ``Store.events`` reads at the most: batches as they were written, and about as many bytes.
+EVENT_BATCHES_MAX, EVENT_BYTES_MAX = 1000, 1 << 20
 #: Responses removed by one transaction of the expiry.
 EXPIRE_BATCH = 200
 #: Bytes of a secret that is made.

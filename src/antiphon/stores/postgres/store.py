@@ -15,8 +15,6 @@ from typing import Any
 import msgspec
 
 from antiphon.engine.ports import (
-    EVENT_BATCHES_MAX,
-    EVENT_BYTES_MAX,
     Batch,
     Begun,
     Claim,
@@ -48,6 +46,8 @@ from antiphon.stores.postgres.lanes import Lane, Operation
 from antiphon.stores.postgres.texts import received, sendable
 from antiphon.stores.queries import Queries
 from antiphon.stores.rows import (
+    EVENT_BATCHES_MAX,
+    EVENT_BYTES_MAX,
     EXPIRE_BATCH,
     SECRET_BYTES,
     check_continuable,

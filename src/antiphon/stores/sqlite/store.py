@@ -18,8 +18,6 @@ import apsw
 import msgspec
 
 from antiphon.engine.ports import (
-    EVENT_BATCHES_MAX,
-    EVENT_BYTES_MAX,
     Batch,
     Begun,
     Claim,
@@ -42,6 +40,8 @@ from antiphon.protocol.requests import Page
 from antiphon.protocol.responses import Shell
 from antiphon.stores.queries import Queries
 from antiphon.stores.rows import (
+    EVENT_BATCHES_MAX,
+    EVENT_BYTES_MAX,
     EXPIRE_BATCH,
     PACK_BYTES,
     SECRET_BYTES,
