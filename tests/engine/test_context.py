@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -200,6 +201,57 @@ async def test_a_model_gets_the_files_that_it_takes(file: Json, takes: list[str]
     ((part,),) = await read(with_parts(data), takes=Capabilities(files=tuple(takes)))
 
     assert part == data if native else part["type"] == "input_text"
+
+
+class Slow(Attachments):
+    """Finishes images last to first, a few at a time; those called `bad` cannot be read."""
+
+    def __init__(self, waits_for: int) -> None:
+        self.begun: list[str] = []
+        self.most = self.now = 0
+        self._waits_for = waits_for
+        self._enough = asyncio.Event()
+
+    async def image(self, url: str, param: str) -> str:
+        self.begun.append(url)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        if len(self.begun) >= self._waits_for:
+            self._enough.set()
+        try:
+            await self._enough.wait()
+        finally:
+            self.now -= 1
+        if "bad" in url:
+            raise ApiError(400, url, param=param)
+        return f"data:{url}"
+
+
+def images(*names: str) -> list[Json]:
+    return [{"type": "input_image", "image_url": f"https://example.com/{name}"} for name in names]
+
+
+async def test_a_few_attachments_are_read_at_once_and_keep_their_order() -> None:
+    slow = Slow(context.ATTACHMENTS_AT_ONCE)
+    names = [f"{number}" for number in range(10)]
+    sent = items(with_parts(*images(*names[:7])), with_parts(*images(*names[7:])))
+    async with asyncio.timeout(10):
+        read = await context.readable(sent, 0, Capabilities(), slow, 10)
+
+    urls = [part["image_url"] for item in read for part in json.loads(bytes(item.view.content))]
+    assert urls == [f"data:https://example.com/{name}" for name in names]
+    assert slow.most == context.ATTACHMENTS_AT_ONCE
+
+
+async def test_of_several_that_fail_the_first_by_place_is_told_and_the_rest_is_left() -> None:
+    slow = Slow(context.ATTACHMENTS_AT_ONCE)
+    sent = items(with_parts(*images("a", "bad1", "bad2", *"bcdefg")))
+    async with asyncio.timeout(10):
+        with pytest.raises(ApiError) as refused:
+            await context.readable(sent, 0, Capabilities(), slow, 10)
+
+    assert refused.value.param == "input[0].content[1].image_url"
+    assert slow.now == 0
 
 
 async def test_what_is_stored_stays_as_it_was_sent() -> None:

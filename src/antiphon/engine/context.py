@@ -6,11 +6,16 @@ Must not know how items were stored or how they are sent.  Rules: reference 3.1,
 """
 
 import asyncio
+<<<<<<< HEAD
 import mimetypes
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeVar
+=======
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
+>>>>>>> b1e173e (Attachments of one request are fetched a few at once: a request with ten pages waited for each in turn)
 
 import msgspec
 
@@ -21,8 +26,12 @@ from antiphon.protocol.requests import CreateResponse, read_create
 
 encode = msgspec.json.encode
 
+R = TypeVar("R")
+
 #: So many items are walked before others may run.
 ITEMS_AT_ONCE = 500
+#: Images and files of one context that are fetched and read at once.
+ATTACHMENTS_AT_ONCE = 4
 
 
 def view(bodies: Iterable[bytes]) -> list[ContextItem]:
@@ -125,14 +134,46 @@ async def readable(
     if attached > at_most:
         text = f"Too many images and files: this server takes {at_most} in one context, but there are {attached}."
         raise invalid(text, "input", "array_above_max_length")
-    seen = []
+    few = _AFewAtOnce(attachments)
+    seen = list(items)
+    paths: dict[int, str] = {}
     for index, item in enumerate(items):
         if index % ITEMS_AT_ONCE == 0:
             await asyncio.sleep(0)
-        place = index if places is None else places[index]
-        path = "previous_response_id" if place < earlier else f"input[{place - earlier}]"
-        seen.append(await _readable(item, path, capabilities, attachments))
+        if _attached(item):
+            place = index if places is None else places[index]
+            paths[index] = "previous_response_id" if place < earlier else f"input[{place - earlier}]"
+    reading = (_readable(items[index], path, capabilities, few) for index, path in paths.items())
+    for index, read in zip(paths, await _together(reading), strict=True):
+        seen[index] = read
     return seen
+
+
+class _AFewAtOnce:
+    """Attachments, so many of them at once."""
+
+    def __init__(self, attachments: Attachments) -> None:
+        self._attachments = attachments
+        self._room = asyncio.Semaphore(ATTACHMENTS_AT_ONCE)
+
+    async def image(self, url: str, param: str) -> str:
+        async with self._room:
+            return await self._attachments.image(url, param)
+
+    async def text(self, url: str | None, data: str | None, filename: str | None, param: str) -> str:
+        async with self._room:
+            return await self._attachments.text(url, data, filename, param)
+
+
+async def _together(work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
+    """What all come to, in their order.  The first of them that fails, by its place, ends the others."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return [await task for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _attached(item: ContextItem) -> int:
@@ -150,15 +191,14 @@ def _field(item: ContextItem) -> str | None:
 
 async def _readable(item: ContextItem, path: str, capabilities: Capabilities, attachments: Attachments) -> ContextItem:
     field = _field(item)
-    if field is None or not _attached(item):
+    if field is None:
         return item
     parts = text_of_raw(getattr(item.view, field))
     if isinstance(parts, str):
         return item
-    read = [
-        await _read_part(part, f"{path}.{field}[{index}]", capabilities, attachments)
-        for index, part in enumerate(parts)
-    ]
+    read = await _together(
+        _read_part(part, f"{path}.{field}[{index}]", capabilities, attachments) for index, part in enumerate(parts)
+    )
     changed = msgspec.structs.replace(item.view, **{field: msgspec.Raw(encode(read))})
     return ContextItem(changed, item.body)
 
