@@ -6,16 +6,11 @@ Must not know how items were stored or how they are sent.  Rules: reference 3.1,
 """
 
 import asyncio
-<<<<<<< HEAD
 import mimetypes
 import re
-from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
-from typing import TypeVar
-=======
 from collections.abc import Coroutine, Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
->>>>>>> b1e173e (Attachments of one request are fetched a few at once: a request with ten pages waited for each in turn)
 
 import msgspec
 
