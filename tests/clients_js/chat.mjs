@@ -33,6 +33,9 @@ export function newGate() {
   };
 }
 
+/** A text that nobody else says. */
+export const unique = (text) => `${text} ${randomUUID()}`;
+
 /** Everything that an async iterable brings. */
 export async function collect(iterable) {
   const all = [];
