@@ -134,6 +134,34 @@ def test_apply_patch_edits_files(client: Client, scripted: Served, chat: ChatCon
     assert "Success" in turn.answer
 
 
+def test_a_patch_that_the_grammar_forbids_never_reaches_it(client: Client, scripted: Served, chat: ChatControl) -> None:
+    (client.folder / "poem.txt").write_text("Roses are red,\nviolets are green.\n", "utf-8")
+    wrong = PATCH.replace("*** Update File:", "*** Change File:")
+    chat.script("Amend the poem.", [{"call": "apply_patch", "arguments": {"input": wrong}}], [{"text": "{results}"}])
+    chat.script("it does not match the grammar", [{"call": "apply_patch", "arguments": {"input": PATCH}}])
+
+    turn = codex(client, scripted, "-m", KNOWN, "Amend the poem.")
+
+    assert (client.folder / "poem.txt").read_text("utf-8") == "Roses are red,\nviolets are blue.\n"
+    assert [item["status"] for item in turn.items("file_change")] == ["completed"]
+    calls = [message.get("tool_calls", ()) for message in chat.asked("Amend the poem.")[-1]["messages"]]
+    assert wrong not in json.dumps(calls)
+
+
+def test_thoughts_are_shown_and_may_come_back(client: Client, scripted: Served, chat: ChatControl) -> None:
+    chat.script(
+        "Think first.",
+        [{"reasoning": "The date is what they want."}, run("date > date.txt")],
+        [{"text": "It is written."}],
+    )
+
+    turn = codex(client, scripted, "Think first.")
+
+    assert [item["text"] for item in turn.items("reasoning")] == ["The date is what they want."]
+    assert turn.answer == "It is written."
+    assert len(chat.asked("Think first.")) == 2, "with them among its items the second request is taken"
+
+
 def mcp(client: Client) -> list[str]:
     """The options that give Codex the MCP server `weather`."""
     program = json.dumps([str(client.sources / "weather_mcp.py")])
