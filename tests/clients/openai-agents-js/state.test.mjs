@@ -3,9 +3,16 @@
 import "./configuration.mjs";
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Agent, OpenAIConversationsSession, run, tool } from "@openai/agents";
+import {
+  Agent,
+  MemorySession,
+  OpenAIConversationsSession,
+  OpenAIResponsesCompactionSession,
+  run,
+  tool,
+} from "@openai/agents";
 import { z } from "zod";
-import { asked } from "./chat.mjs";
+import { asked, unique } from "./chat.mjs";
 
 const getWeather = tool({
   name: "get_weather",
@@ -69,3 +76,26 @@ test("a session keeps its items in a conversation, gives them back and lets them
   await session.clearSession();
   assert.deepEqual(await session.getItems(), []);
 });
+
+for (const compactionMode of ["previous_response_id", "input"]) {
+  test(`a session that has grown long is compacted, and goes on (${compactionMode})`, async () => {
+    const session = new OpenAIResponsesCompactionSession({
+      model: "gpt-4.1",
+      underlyingSession: new MemorySession(),
+      compactionMode,
+      shouldTriggerCompaction: ({ compactionCandidateItems }) => compactionCandidateItems.length >= 2,
+    });
+    await run(agent, "My name is Alice.", { session });
+    await run(agent, "The weather in Rome", { session });
+    const items = await session.getItems();
+    assert.equal(items.at(-1).type, "compaction");
+    assert.ok(items.every((item) => item.type === "compaction" || item.role === "user"));
+
+    const said = unique("And now?");
+    await run(agent, said, { session });
+
+    const [{ messages }] = await asked(said);
+    assert.deepEqual(messages.map((message) => message.role), ["system", "user"]);
+    assert.match(messages[0].content, /Summary of the conversation/);
+  });
+}
