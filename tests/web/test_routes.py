@@ -162,6 +162,7 @@ def test_a_described_model_says_what_it_takes_and_how_much() -> None:
 
     assert blind["input_modalities"] == ["text"]
     assert (blind["context_window"], blind["support_verbosity"], blind["priority"]) == (8192, True, 3)
+    assert described(ModelInfo("m", 0, "them", context=8192), Capabilities(context=4096), 1)["context_window"] == 4096
 
 
 async def test_health_and_readiness(serve: Serve) -> None:

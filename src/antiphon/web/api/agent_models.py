@@ -68,4 +68,5 @@ def described(model: ModelInfo, capabilities: Capabilities, place: int) -> dict[
         "experimental_supported_tools": [],
         "truncation_policy": {"mode": "tokens", "limit": 10_000},  # of one tool's output
     }
-    return members if model.context is None else {**members, "context_window": model.context}
+    window = capabilities.context or model.context  # what its operator or its server says, else what a list says
+    return members if window is None else {**members, "context_window": window}
