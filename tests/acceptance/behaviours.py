@@ -229,13 +229,17 @@ def instance(schema: Json, text: str, root: Json | None = None) -> Any:
 
 
 def agent(asked: Asked) -> Iterator[Step]:
-    """What a small model would do in an agent's loop: calls the tools whose names the user's words call for, each once
-    and all at the same time; then fills the schema, if one is asked for, or tells what the tools returned.
+    """What a small model would do in an agent's loop.
+
+    It calls the tools that the request demands or whose names the user's words call for, each once and all at the same
+    time; then it fills the schema, if one is asked for, or tells what the tools returned.
     """
-    turn = asked.since_user
+    turn, choice = asked.since_user, asked.body.get("tool_choice")
+    demanded = choice["function"]["name"] if isinstance(choice, dict) else None
     called = {call["function"]["name"] for message in turn for call in message.get("tool_calls", ())}
-    wanted = [name for name in asked.tools if name not in called and _calls_for(asked.said, name)]
-    if wanted and asked.body.get("tool_choice") != "none":
+    fresh = [name for name in asked.tools if name not in called and choice != "none"]
+    wanted = [demanded] if demanded else [name for name in fresh if _calls_for(asked.said, name)]
+    if wanted:
         for index, name in enumerate(wanted):
             yield Call(index, name, json.dumps(instance(asked.tools[name].get("parameters") or {}, asked.said)))
         yield Finish("tool_calls")

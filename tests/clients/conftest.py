@@ -2,8 +2,8 @@
 
 `scripted` stands before the scripted chat server, where the model `agent` does what a small model would and a test can
 give it a script (`chat.script`); `bundled` has the bundled model and nothing else.  At both every model name leads to
-the one model, every reply is checked against the specifications, and a refused request fails the test unless it is
-marked `refused`.
+the one model, and every reply is checked against the specifications.  A refused request fails the test unless it is
+marked `refused`, and so does one of which the server warned, unless it is marked `warned`.
 """
 
 from __future__ import annotations
@@ -88,12 +88,13 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Client:
 
 @pytest.fixture(autouse=True)
 def _every_reply_conforms(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What the proxies found wrong fails the test in which it happened, and so does a refusal."""
+    """What the proxies found wrong fails the test in which it happened, and so does what clients do not expect."""
     used = {"scripted", "bundled"} & set(request.fixturenames)
     if "served" in request.fixturenames:
         used.add(request.node.callspec.params["served"])
     asked: list[Served] = [request.getfixturevalue(name) for name in sorted(used)]
     with conforming(request.getfixturevalue("servers"), asked):
         yield
-    refusals = [refusal for one in asked for refusal in one.proxy.refusals]
-    assert not refusals or request.node.get_closest_marker("refused"), "\n".join(refusals)
+    for one in asked:
+        assert not one.proxy.refusals or request.node.get_closest_marker("refused"), "\n".join(one.proxy.refusals)
+        assert not one.proxy.warnings or request.node.get_closest_marker("warned"), "\n".join(one.proxy.warnings)

@@ -64,13 +64,12 @@ class Client:
 
     def require(self) -> None:
         """Skips the test unless the client is installed with the pins that stand in its folder; fails it in CI."""
-        stamps = {
-            "requirements.txt": self.binaries.parent / ".installed",
-            "package-lock.json": self.sources / "node_modules/.package-lock.json",
-        }
-        for pins, stamp in stamps.items():
-            file = self.sources / pins
-            if file.exists() and not (stamp.exists() and stamp.stat().st_mtime >= file.stat().st_mtime):
+        for pins, home in (
+            ("requirements.txt", self.binaries.parent),
+            ("package-lock.json", self.sources / "node_modules"),
+        ):
+            wanted, installed = self.sources / pins, home / ".installed"
+            if wanted.exists() and not (installed.exists() and installed.read_bytes() == wanted.read_bytes()):
                 unavailable(f"{self.name} is not installed as pinned: run scripts/setup-clients {self.name}")
 
     def configure(self, served: Served) -> None:
