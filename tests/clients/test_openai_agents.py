@@ -85,12 +85,12 @@ def test_reasoning_is_sent_back(client: Client, scripted: Served, chat: ChatCont
 def test_settings_and_kinds_of_tools(client: Client, scripted: Served) -> None:
     told = client.run(scripted, "settings.py").json
 
+    assert told.pop("searched").endswith("sunny in weather")
     assert told == {
         "everything": "The tools said: sunny in Oslo",
-        "demanded": "Bergen",
+        "demanded": "sunny in Bergen",
         "custom": "The tools said: SHOUT",
         "namespace": "The tools said: sunny in Lund",
-        "searched": "The tools said: sunny in weather",
     }
 
 

@@ -65,6 +65,16 @@ def test_a_call_whose_namespace_was_lost_is_of_the_only_tool_of_that_name() -> N
     assert names.of(None, "list") == "list"
 
 
+def test_a_call_in_the_namespace_of_its_own_name_is_of_a_tool_without_one() -> None:
+    names = Names()
+    assert names.of("list", "list") == "list"
+    names.give(None, "list")
+    assert names.of("list", "list") == "list"
+
+    names.give("list", "list")
+    assert names.of("list", "list") == "list__list"
+
+
 def test_asking_for_a_name_does_not_give_it() -> None:
     names = Names()
     names.of("crm", "list")

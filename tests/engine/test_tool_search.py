@@ -203,6 +203,50 @@ async def test_calls_in_namespaces_are_replayed_as_the_model_made_them() -> None
         assert json.loads(shown.body) == stored, "what a dialect of items sends on is what was stored"
 
 
+async def test_a_call_of_a_loaded_tool_without_a_namespace_is_in_one_of_its_own_name() -> None:
+    """So the official guide shows it, and the agents SDKs find the tool by it."""
+    tools = [SERVER, later("weather", "Tells the weather."), function("clock")]
+    first = Loop(
+        says(search("weather")), says(call(0, "weather", "{}", "c1"), call(1, "clock", "{}", "c2")), tools=tools
+    )
+    await first.run()
+    *_, weather, clock = first.response["output"]
+
+    assert (weather["name"], weather["namespace"]) == ("weather", "weather")
+    assert "namespace" not in clock
+
+    outputs = [
+        {"type": "function_call_output", "id": f"fco_{one}", "call_id": one, "output": "one"} for one in ("c1", "c2")
+    ]
+    second = Loop(says(call(0, "weather", "{}", "c3")), tools=tools, earlier=[*first.response["output"], *outputs])
+    await second.run()
+
+    assert [item.view.name for item in second.requests[0].items if item.view.name] == [
+        "tool_search",
+        "weather",
+        "clock",
+    ]
+    assert second.response["output"][0]["namespace"] == "weather"
+
+
+async def test_a_tool_that_the_client_found_is_called_in_the_namespace_of_its_own_name() -> None:
+    asked = {"type": "tool_search_call", "id": "tsc_1", "call_id": "s1", "execution": "client", "arguments": {}}
+    found = {"type": "tool_search_output", "id": "tso_1", "call_id": "s1", "execution": "client"}
+    listed = [later("weather", "Tells the weather."), function("clock")]
+    loop = Loop(
+        says(call(0, "weather", "{}", "c1"), call(1, "clock", "{}", "c2")),
+        tools=[CLIENT],
+        earlier=[asked, {**found, "tools": listed}],
+    )
+
+    await loop.run()
+
+    assert [(item["name"], item.get("namespace")) for item in loop.response["output"]] == [
+        ("weather", "weather"),
+        ("clock", None),
+    ]
+
+
 @pytest.mark.parametrize("tools", [[], [CRM]])
 @pytest.mark.parametrize("lost", [True, False])
 async def test_calls_whose_namespace_was_lost_or_is_gone(tools: list[Json], lost: bool) -> None:

@@ -43,9 +43,12 @@ class Names:
     def of(self, namespace: str | None, name: str) -> str:
         """What a call of an earlier turn was called, which may be of a tool that is not declared any more.
 
-        A call whose namespace was lost on the way belongs to the only tool of that name.
+        A call whose namespace was lost on the way belongs to the only tool of that name.  One in the namespace of its
+        own name is of a tool without a namespace that a search has loaded, unless a client has such a namespace.
         """
         known = self._namespaces.get(name, set())
+        if namespace == name and name not in known:
+            namespace = None
         if namespace is None and None not in known and len(known) == 1:
             (namespace,) = known
         return self._given.get((namespace, name)) or self._free((namespace, name))

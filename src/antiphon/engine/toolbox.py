@@ -83,18 +83,18 @@ class Toolbox:
 
     # --- Tools that come ---
 
-    def add(self, declaration: Declaration, *, searched: bool, again: bool = False) -> bool:
+    def add(self, declaration: Declaration, *, searched: bool, again: bool = False, found: bool = False) -> bool:
         """Offers a tool with what is inside of it.  False: this server cannot run it.
 
         ``searched``: there is a tool search, until which those wait whose loading is deferred.  ``again``: the same
-        tool may be there already, from another item.
+        tool may be there already, from another item.  ``found``: a tool search has loaded it.
         """
         if declaration.type == "tool_search":
             return True
         if declaration.type == "namespace" and declaration.description:
             self._namespaces[declaration.name or ""] = declaration.description
         for leaf, namespace in leaves([declaration]):
-            self._offer(leaf, namespace, deferred=searched and leaf.defer_loading)
+            self._offer(leaf, namespace, deferred=searched and leaf.defer_loading, found=found)
         if declaration.type in (*INNER_TYPES, "namespace"):
             return True
         tool = self.registry.get(declaration.type)
@@ -106,7 +106,7 @@ class Toolbox:
                 self._offer_hosted(hosted, function, deferred=searched and declaration.defer_loading)
         return True
 
-    def _offer(self, leaf: Declaration, namespace: str | None, *, deferred: bool) -> None:
+    def _offer(self, leaf: Declaration, namespace: str | None, *, deferred: bool, found: bool) -> None:
         own = leaf.name or ""
         name = self.names.give(namespace, own)
         if name in self.hosted:
@@ -117,6 +117,8 @@ class Toolbox:
         if before is not None and before.hidden and not hidden:
             del self.offers[name]  # what is loaded comes last, so that all others stay where they are
         self.offers[name] = Offer(seen, leaf, None, deferred or (before is not None and before.deferred), hidden)
+        if namespace is None and leaf.defer_loading and (deferred or found):
+            namespace = own  # so the official API tells calls of what a search has loaded; agents tell them by it
         self._callees[name] = Callee(CUSTOM if leaf.type == "custom" else FUNCTION, own, namespace)
 
     def _offer_foreign(self, declaration: Declaration) -> bool:
@@ -164,7 +166,7 @@ class Toolbox:
     def load_listed(self, listed: Sequence[Declaration]) -> None:
         """The tools that a ``tool_search_output`` lists."""
         for declaration in listed:
-            self.add(declaration, searched=False, again=True)
+            self.add(declaration, searched=False, again=True, found=True)
 
     def find(self, arguments: str) -> Found:
         """Searches among the deferred tools, and loads what was found."""
