@@ -17,6 +17,8 @@ from tests.acceptance.serving import Served
 from tests.clients.installed import Client
 
 CLIENT = "codex"
+#: It sends a web search and metadata of its own with every request.
+pytestmark = pytest.mark.warned
 #: Codex's own sandbox needs what containers do not have; the tests' models do nothing but what is written here.
 UNBOUND = ("--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox")
 KEY = {"ANTIPHON_API_KEY": "any-value", "CODEX_API_KEY": "any-value"}

@@ -13,7 +13,7 @@ from tests.clients.installed import Client
 CLIENT = "opencode"
 OPENCODE_SECONDS = 100
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.warned]
 
 Json = dict[str, Any]
 
