@@ -388,6 +388,22 @@ def test_secrets_of_tools_are_not_echoed() -> None:
     assert "secret" not in json.dumps(echo_of(read(tools=[server])))
 
 
+@pytest.mark.parametrize(
+    ("given", "echoed"), [(None, {}), (False, {"defer_loading": False}), (True, {"defer_loading": True})]
+)
+def test_a_null_for_defer_loading_is_not_echoed_as_no_published_document_has_it(given: Any, echoed: Json) -> None:
+    custom = {"type": "custom", "name": "write", "defer_loading": given}
+    server = {"type": "mcp", "server_label": "x", "defer_loading": given}
+    inside = {"type": "function", "name": "see", "strict": None, "defer_loading": given}
+    space = {"type": "namespace", "name": "n", "description": "d", "tools": [inside]}
+
+    tools = echo_of(read(tools=[{**FUNCTION, "defer_loading": given}, custom, server, space]))["tools"]
+
+    for tool in (*tools[:3], tools[3]["tools"][0]):
+        assert {name: value for name, value in tool.items() if name == "defer_loading"} == echoed
+    assert tools[3]["tools"][0] == {"type": "function", "name": "see", "strict": None, **echoed}
+
+
 def test_a_body_in_many_lines_gives_a_response_in_one() -> None:
     body = {
         "model": "demo",

@@ -229,7 +229,18 @@ def echo(tool: Tool) -> bytes:
         members["strict"] = msgspec.Raw(b"true" if tool.strict else b"false")
     if tool.type == "custom" and members.get("format", _NULL) == _NULL:
         members["format"] = msgspec.Raw(b'{"type":"text"}')
-    return msgspec.json.encode(_without_secrets(members))
+    if tool.type == "namespace":
+        members["tools"] = msgspec.Raw(
+            msgspec.json.encode([_loading(decode_object(inner.raw)) for inner in tool.inner])
+        )
+    return msgspec.json.encode(_without_secrets(_loading(members)))
+
+
+def _loading(members: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    """``defer_loading`` is true, false or not there: both published documents know no null of it."""
+    if members.get("defer_loading") == _NULL:
+        del members["defer_loading"]
+    return members
 
 
 def _without_secrets(members: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
