@@ -314,13 +314,13 @@ async def test_the_loop_goes_on_while_a_large_schema_is_compiled() -> None:
     form = {"type": "json_schema", "name": "n", "schema": schema, "strict": True}
     asked = request(text={"format": form})
     work = asyncio.create_task(compiled(Compiler(), asked))
-    longest, last = 0.0, time.perf_counter()
+    turns = 0
     while not work.done():
         await asyncio.sleep(0)
-        longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+        turns += 1
 
     assert (await work).text is not None
-    assert longest < 0.5  # the interpreter changes threads every few milliseconds; the machine may be busy
+    assert turns > 20  # compiled on the loop itself it takes one
 
 
 async def test_a_request_of_many_definitions_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
