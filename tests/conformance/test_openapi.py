@@ -73,6 +73,17 @@ async def test_only_open_routes_are_said_to_be_open() -> None:
                 assert (reply.status != 401) == (operation["security"] == []), (method, path)
 
 
+async def test_headers_that_a_request_may_have_are_described_with_their_limits() -> None:
+    parameters = DOCUMENT.whole["paths"]["/v1/responses"]["post"]["parameters"]
+    told = next(parameter for parameter in parameters if parameter["name"] == "Idempotency-Key")
+    assert (told["in"], told["required"]) == ("header", False)
+    longest = told["schema"]["maxLength"]
+    async with serving() as here:
+        for length, status in ((longest, 200), (longest + 1, 400)):
+            reply = await here.client.post("/v1/responses", asked(), idempotency_key="k" * length)
+            assert reply.status == status
+
+
 # --- What a create may hold ---
 
 

@@ -9,6 +9,9 @@ import enum
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+#: Characters of a key.
+KEY_MAX = 255
+
 
 class KeyClaim(NamedTuple):
     """A request that came with a key.

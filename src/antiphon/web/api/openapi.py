@@ -13,7 +13,18 @@ import msgspec
 from msgspec import inspect
 
 from antiphon.protocol import errors, requests, responses
-from antiphon.web.api.openapi_shapes import CODES, LIMITS, OBJECT, QUERY, RAW_MEMBERS, SHAPES, TEXT, nullable, ref
+from antiphon.web.api.openapi_shapes import (
+    CODES,
+    HEADERS,
+    LIMITS,
+    OBJECT,
+    QUERY,
+    RAW_MEMBERS,
+    SHAPES,
+    TEXT,
+    nullable,
+    ref,
+)
 from antiphon.web.messages import Reply, Request
 
 Json = dict[str, Any]
@@ -42,6 +53,7 @@ class Operation(NamedTuple):
     reply: str
     body: str | None = None
     query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
     errors: tuple[int, ...] = ()
     body_needed: bool = True
     streams: bool = False
@@ -59,6 +71,7 @@ OPERATIONS: dict[str, Operation] = {
         "Asks a model and, unless `store` is false, keeps the response; an event stream with `stream`.",
         "Response",
         "CreateResponse",
+        headers=("Idempotency-Key",),
         errors=_MODEL,
         streams=True,
     ),
@@ -89,7 +102,9 @@ OPERATIONS: dict[str, Operation] = {
     f"GET {_CONVERSATION}": Operation("A conversation.", "Conversation", errors=(404,)),
     f"POST {_CONVERSATION}": Operation("Replaces the metadata.", "Conversation", "UpdateConversation", errors=(404,)),
     f"DELETE {_CONVERSATION}": Operation("Removes a conversation.", "DeletedConversation", errors=(400, 404)),
-    f"POST {_CONVERSATION}/items": Operation("Adds items at the end.", "ItemList", "AddItems", ("include",), (404,)),
+    f"POST {_CONVERSATION}/items": Operation(
+        "Adds items at the end.", "ItemList", "AddItems", ("include",), errors=(404,)
+    ),
     f"GET {_CONVERSATION}/items": Operation("The items.", "ItemList", query=_PAGE, errors=(400, 404)),
     f"GET {_CONVERSATION}/items/{{item_id}}": Operation("An item.", "Item", query=("include",), errors=(400, 404)),
     f"DELETE {_CONVERSATION}/items/{{item_id}}": Operation("Removes an item.", "Conversation", errors=(400, 404)),
@@ -176,7 +191,11 @@ def _operation(route: Served) -> Json:
     shown: Json = {
         "operationId": re.sub(r"\W+", "_", key.lower().replace("/v1", "")).strip("_"),
         "summary": about.summary,
-        "parameters": [*_path_parameters(route.path), *map(_query_parameter, about.query)],
+        "parameters": [
+            *_path_parameters(route.path),
+            *map(_query_parameter, about.query),
+            *map(_header_parameter, about.headers),
+        ],
         "responses": _replies(about, statuses(route, about)),
         "security": [] if route.open else [{"key": []}, {}],
     }
@@ -202,6 +221,10 @@ def _query_parameter(name: str) -> Json:
     if name == "include":
         shown["description"] = "Repeated, with commas, or as include[]."
     return shown
+
+
+def _header_parameter(name: str) -> Json:
+    return {"name": name, "in": "header", "required": False, **HEADERS[name]}
 
 
 def _replies(about: Operation, failures: Iterable[int]) -> Json:

@@ -6,6 +6,7 @@ replies and refusals against them.
 
 from typing import Any
 
+from antiphon.engine.idempotency import KEY_MAX
 from antiphon.protocol import conversations, items, requests, responses, tools
 
 Json = dict[str, Any]
@@ -450,4 +451,13 @@ QUERY: dict[str, Json] = {
     "starting_after": WHOLE,
     "include_obfuscation": TRUTH,
     "client_version": TEXT,
+}
+
+#: Headers that operations read of a request: what each is for and its schema.
+HEADERS: dict[str, Json] = {
+    "Idempotency-Key": {
+        "description": "The same request under the same key runs once: sent again, it joins its run or gets its "
+        "response. Not with `store: false`; another request under a key is 422 `idempotency_key_reused`.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX},
+    }
 }

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from antiphon.engine.idempotency import KEY_MAX
 from antiphon.engine.ports import Listing, Store, Stored
 from antiphon.engine.retelling import retold
 from antiphon.protocol.errors import ApiError, invalid, response_not_found
@@ -31,8 +32,6 @@ class Templates(Protocol):
         """The members with those of the template that they name.  Raises ``ApiError``."""
 
 
-#: Characters of an ``Idempotency-Key``.
-KEY_MAX = 255
 #: Begins a run, or finds what it came to.
 Begin = Callable[[], Awaitable[Run | Stored]]
 
