@@ -336,6 +336,7 @@ def test_values_at_the_edge_are_taken_and_echoed(added: Json) -> None:
     for name, value in added.items():
         if name in echoed and not isinstance(value, dict) and name not in ("service_tier", "tools"):
             assert echoed[name] == value
+    assert echoed["service_tier"] == "default"
 
 
 CHOICES: list[tuple[Any, str, Any]] = [

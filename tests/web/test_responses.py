@@ -26,6 +26,18 @@ async def test_create_retrieve_delete(serve: Serve) -> None:
     assert (refused.status, refused.error["code"]) == (400, "previous_response_not_found")
 
 
+async def test_a_request_that_is_to_be_moderated_is_refused_since_nothing_here_moderates(serve: Serve) -> None:
+    here = await serve()
+
+    refused = await here.client.refused(moderation={"model": "omni-moderation-latest"})
+
+    assert (refused.status, refused.error["code"]) == (400, "unsupported_parameter")
+    assert refused.error["param"] == "moderation"
+    assert "'moderation'" in refused.error["message"]
+    assert here.upstream.requests == []
+    assert (await here.client.create(moderation=None))["status"] == "completed"
+
+
 async def test_a_deleted_link_of_a_chain_does_not_tear_it(serve: Serve) -> None:
     here = await serve()
     first = await here.client.create(input="one")
