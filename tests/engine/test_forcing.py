@@ -11,7 +11,8 @@ import pytest
 from antiphon.engine import forcing
 from antiphon.engine.contracts import Contracts, SchemaContract
 from antiphon.engine.deltas import CallDelta, Delta, ItemDelta, ReasoningDelta, RefusalDelta, TextDelta
-from antiphon.engine.forcing import Forcing, Keeper, demanded, for_arguments
+from antiphon.engine.forcing import Forcing, Keeper, demanded
+from antiphon.engine.narrowing import chosen, narrowed
 from antiphon.engine.ports import ModelRequest
 from antiphon.engine.strictness import Accept, Fail, Retry, Strictness
 from antiphon.protocol import schemas
@@ -141,18 +142,9 @@ def test_many_names_are_not_listed() -> None:
     assert "Call any of its tools" in plea_of(forcing_of(*tools).done("stop"))
 
 
-def test_of_several_tools_none_can_be_called_for_the_model() -> None:
-    keeper = forcing_of(LOOK, NOW)
-    verdicts = [turn(keeper, [TextDelta("No.")])[1] for _ in range(3)]
-
-    assert [type(verdict) for verdict in verdicts] == [Retry, Retry, Fail]
-    assert verdicts[-1].error.code == "server_error"
-    assert verdicts[-1].error.message == "The model did not call 'look' or 'now' after 3 attempts."
-
-
-def alone(tool: Tool) -> tuple[Forcing, Retry]:
+def alone(*tools: Tool) -> tuple[Forcing, Retry]:
     """A turn that has come to its last resort."""
-    keeper = forcing_of(tool)
+    keeper = forcing_of(*tools)
     verdicts = [turn(keeper, [TextDelta("No.")])[1] for _ in range(3)]
     assert isinstance(verdicts[-1], Retry)
     return keeper, verdicts[-1]
@@ -161,13 +153,73 @@ def alone(tool: Tool) -> tuple[Forcing, Retry]:
 @pytest.mark.parametrize("text", ['{"city":"Rome"}', ' {"city":"Rome"}\n', '```json\n{"city":"Rome"}\n```'])
 def test_of_one_tool_the_arguments_are_asked_for_and_become_the_call(text: str) -> None:
     keeper, verdict = alone(LOOK)
-    assert verdict.alone is LOOK
+    assert verdict.narrowed == [LOOK]
     assert CITY.decode() in plea_of(verdict)
 
     told, last = turn(keeper, [ReasoningDelta("hm"), *map(TextDelta, text)])
 
     assert told == [ReasoningDelta("hm")]
     assert last == Accept([CallDelta(0, None, "look", '{"city":"Rome"}', whole=True)])
+
+
+def test_of_several_tools_the_model_is_asked_which_and_then_how() -> None:
+    keeper, verdict = alone(LOOK, Tool("function", "now", "Tells\nthe time. " * 99))
+    assert verdict.narrowed[0] is LOOK
+    assert "- look: \n- now: Tells the time. Tells" in plea_of(verdict)
+    assert len(plea_of(verdict)) < 400
+
+    told, verdict = turn(keeper, [ReasoningDelta("hm"), TextDelta('{"tool":'), TextDelta('"look"}')])
+    assert (told, verdict.narrowed) == ([ReasoningDelta("hm")], [LOOK])
+    assert attempt_of(verdict) == '{"tool":"look"}'
+    assert CITY.decode() in plea_of(verdict)
+
+    told, verdict = turn(keeper, [TextDelta('{"city":"Rome"}')])
+    assert (told, verdict) == ([], Accept([CallDelta(0, None, "look", '{"city":"Rome"}', whole=True)]))
+
+
+def test_a_model_that_names_no_tool_has_failed() -> None:
+    keeper, _ = alone(LOOK, NOW)
+
+    _, verdict = turn(keeper, [TextDelta("Either.")])
+
+    assert isinstance(verdict, Fail)
+    assert verdict.error.code == "server_error"
+    assert verdict.error.message == "The model did not call 'look' or 'now' after 4 attempts."
+
+
+def test_a_name_that_was_cut_is_nobody_s_text() -> None:
+    keeper, _ = alone(LOOK, NOW)
+
+    assert turn(keeper, [TextDelta('{"to')], "length") == ([], Accept([]))
+
+
+def test_a_call_that_is_made_after_all_needs_no_name() -> None:
+    keeper, _ = alone(LOOK, NOW)
+
+    assert turn(keeper, [ROME]) == ([ROME], Accept([]))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"tool":"look"}', "look"),
+        ('```json\n{"tool": "look"}\n```', "look"),
+        ('"look"', "look"),
+        ("look", "look"),
+        ("I would call `look`, I think.", "look"),
+        ("look_up", "look_up"),
+        ("look-up", None),
+        ("look or look_up?", None),
+        ('{"tool":"watch"}', None),
+        ('{"tool":["look"]}', "look"),
+        ("", None),
+        ("\ud800", None),
+    ],
+)
+def test_which_tool_a_reply_names(text: str, name: str | None) -> None:
+    tool = chosen([LOOK, Tool("function", "look_up")], text)
+
+    assert (tool and tool.name) == name
 
 
 def test_of_a_custom_tool_the_input_is_asked_for() -> None:
@@ -207,14 +259,28 @@ def test_the_request_for_arguments_offers_no_tools_and_binds_the_text() -> None:
     request = read_create(b'{"input":"-","tools":[{"type":"function","name":"look"}],"tool_choice":"required"}')
     asked = ModelRequest("m", [], [LOOK], request, ToolChoice("required"))
 
-    worded = for_arguments(asked, LOOK)
+    worded = narrowed(asked, [LOOK])
     assert (worded.tools, worded.choice.mode, worded.force_choice) == ([], "none", False)
     assert worded.request.text is not None
     assert worded.request.text.format is not None
     assert bytes(worded.request.text.format.schema) == CITY
     assert msgspec.json.decode(worded.request.raw_text)["format"]["type"] == "json_schema"
 
-    assert for_arguments(asked, PATCH).request.text is None
+    assert narrowed(asked, [PATCH]).request.text is None
+
+
+def test_the_request_for_a_name_offers_no_tools_and_binds_the_text_to_the_names() -> None:
+    request = read_create(b'{"input":"-","text":{"verbosity":"low"},"tool_choice":"required"}')
+    asked = ModelRequest("m", [], [LOOK, PATCH], request, ToolChoice("required"))
+
+    worded = narrowed(asked, [LOOK, PATCH])
+    assert (worded.tools, worded.choice.mode, worded.force_choice) == ([], "none", False)
+    assert worded.request.text is not None
+    assert worded.request.text.verbosity == "low"
+    assert worded.request.text.format is not None
+    schema = msgspec.json.decode(worded.request.text.format.schema)
+    assert schema["properties"] == {"tool": {"type": "string", "enum": ["look", "patch"]}}
+    assert msgspec.json.decode(worded.request.raw_text)["format"]["strict"] is True
 
 
 # --- With what binds the arguments ---
@@ -246,6 +312,6 @@ async def test_arguments_alone_are_bound_by_the_schema_as_well() -> None:
     keeper.admit([TextDelta('{"city":1}')])
     verdict = await keeper.done("stop")
     assert isinstance(verdict, Retry)
-    assert verdict.alone is LOOK
+    assert verdict.narrowed == [LOOK]
     keeper.admit([TextDelta('{"city":"Rome"}')])
     assert await keeper.done("stop") == Accept([CallDelta(0, None, "look", '{"city":"Rome"}', whole=True)])

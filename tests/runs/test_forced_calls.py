@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -100,13 +101,32 @@ async def test_at_last_the_arguments_are_asked_for(stage: Make) -> None:
     assert last.request.text.format.type == "json_schema"
 
 
+@pytest.mark.parametrize("named", ['{"tool":"f"}', "I choose f."])
+async def test_of_several_tools_the_one_is_asked_for_first(stage: Make, named: str) -> None:
+    here = stage(talk(), talk(), talk(), talk(named), talk('{"n":"x"}'), talk('{"n":3}'))
+
+    final = await here.answer(tools=[{**F, "strict": True}, G], tool_choice="required")
+
+    assert [item["type"] for item in final["output"]] == ["function_call"]
+    assert made(final) == [("f", '{"n":3}')]
+    asked, first, again = here.upstream.requests[3:]
+    assert asked.request.text is not None
+    assert asked.request.text.format is not None
+    assert json.loads(bytes(asked.request.text.format.schema))["properties"]["tool"]["enum"] == ["f", "g"]
+    for request in (first, again):
+        assert request.tools == []
+        assert request.request.text is not None
+        assert request.request.text.format is not None
+        assert json.loads(bytes(request.request.text.format.schema)) == SCHEMA
+
+
 async def test_a_call_that_never_comes_is_a_failed_response(stage: Make) -> None:
-    here = stage(talk(), talk(), talk())
+    here = stage(talk(), talk(), talk(), talk())
 
     final = await here.answer(tools=[F, G], tool_choice="required")
 
     assert (final["status"], final["output"]) == ("failed", [])
-    assert final["error"]["message"] == "The model did not call 'f' or 'g' after 3 attempts."
+    assert final["error"]["message"] == "The model did not call 'f' or 'g' after 4 attempts."
 
 
 async def test_a_reply_that_is_cut_is_incomplete(stage: Make) -> None:

@@ -1,15 +1,14 @@
 """Makes a demanded call happen, between an upstream's deltas and ``strictness`` (reference 5.3).
 
 Where the upstream makes such calls by itself, what it says streams.  Otherwise what is said is held back until the call
-begins; a reply without it is nobody's, and the model is asked again, at last for the arguments alone.
+begins; a reply without it is nobody's, and the model is asked again, at last for the arguments alone (``narrowing``).
 Must not know how a model call is made, or what binds a call's arguments.
 """
 
 from collections.abc import Sequence
 
-import msgspec
-
 from antiphon.engine.deltas import CallDelta, Delta, ItemDelta, ReasoningDelta, RefusalDelta, SummaryDelta, TextDelta
+from antiphon.engine.narrowing import chosen, is_object, plea_for
 from antiphon.engine.ports import ModelRequest
 from antiphon.engine.strictness import (
     HELD_CHARS_MAX,
@@ -24,17 +23,13 @@ from antiphon.engine.strictness import (
     unfenced,
     words_of,
 )
-from antiphon.protocol.requests import CreateResponse, Format, Text
 from antiphon.protocol.responses import ResponseError
-from antiphon.protocol.tools import INNER_TYPES, Tool, ToolChoice
-
-encode = msgspec.json.encode
+from antiphon.protocol.tools import INNER_TYPES, Tool
 
 #: Names that a model is reminded of; of more it sees the declarations anyway.
 NAMES_TOLD_MAX = 10
 #: Items that are no calls.
 _SPEECH = ("message", "reasoning")
-_ANY_OBJECT = msgspec.Raw(b'{"type":"object"}')
 
 
 def demanded(asked: ModelRequest) -> list[Tool]:
@@ -50,12 +45,12 @@ class Forcing:
 
     def __init__(self, tools: Sequence[Tool], *, native: bool, retries_max: int = RETRIES_MAX) -> None:
         self._names = {tool.name for tool in tools}
-        self._sole = tools[0] if len(tools) == 1 else None
+        self._tools = list(tools)
         self._native = native
         self._retries = retries_max
         self._attempts = 0
-        #: The tool whose arguments the model is asked for, since it does not call it.
-        self.alone: Tool | None = None
+        #: The tools that the model is only asked about, since it calls none: of several which one, of one how.
+        self.narrowed: Sequence[Tool] = ()
         #: Set once too much is held back: the upstream's request is to be ended.
         self.failed: ResponseError | None = None
         self.begin()
@@ -79,7 +74,7 @@ class Forcing:
             if self._is_other(delta):
                 continue
             self._note(delta)
-            if self._met or (self._native and self.alone is None):
+            if self._met or (self._native and not self.narrowed):
                 told += [*self._held, delta]
                 self._held.clear()
             elif isinstance(delta, ReasoningDelta | SummaryDelta) and not self._held:
@@ -122,36 +117,43 @@ class Forcing:
         """
         if self.failed is not None:
             return Fail(self.failed)
-        if self.alone is not None and not (self._met or self._refused):
-            return self._call_of(self.alone, cut=reason != WHOLE)
+        if self.narrowed and not (self._met or self._refused):
+            return self._told_of(self.narrowed, cut=reason != WHOLE)
         if self._met or self._refused or reason != WHOLE:
             return Accept(self._held)
-        if self._attempts < self._retries:
-            self._attempts += 1
-            return self._again(self._plea())
-        if self._sole is None:
-            return self._missed()
-        self.alone = self._sole
-        return self._again(_plea_for_arguments(self._sole))
+        return self._again(self._plea()) if self._attempts < self._retries else self._narrow(self._tools)
+
+    def _narrow(self, tools: Sequence[Tool]) -> Retry:
+        self.narrowed = tools
+        return self._again(plea_for(tools))
+
+    def _told_of(self, tools: Sequence[Tool], *, cut: bool) -> Verdict:
+        """What comes of a reply that was only asked about these."""
+        if len(tools) == 1:
+            return self._call_of(tools[0], cut=cut)
+        tool = chosen(tools, "".join(self._said))
+        if tool is not None:
+            return self._narrow([tool])
+        return Accept([]) if cut else self._missed()
 
     def _call_of(self, tool: Tool, *, cut: bool) -> Verdict:
         """The call, of what the model says are its arguments."""
         text = "".join(self._said)
         if tool.type != "custom":
             text = unfenced(text) or text.strip()
-        if not cut and tool.type != "custom" and not _is_object(text):
+        if not cut and tool.type != "custom" and not is_object(text):
             return self._missed()
         return Accept([CallDelta(0, None, tool.name, text, whole=not cut)])
 
     def _missed(self) -> Fail:
-        attempts = self._attempts + 1 + (self.alone is not None)
-        wanted = self._wanted()
-        return Fail(ResponseError("server_error", f"The model did not call {wanted} after {attempts} attempts."))
+        text = f"The model did not call {self._wanted()} after {self._attempts + 1} attempts."
+        return Fail(ResponseError("server_error", text))
 
     def _again(self, plea: str) -> Retry:
         messages = asked_again("".join(self._said), plea)
+        self._attempts += 1
         self.begin()
-        return Retry(messages, self.alone)
+        return Retry(messages, self.narrowed)
 
     def _wanted(self) -> str:
         names = sorted(f"'{name}'" for name in self._names)
@@ -193,45 +195,4 @@ class Keeper:
         if isinstance(kept, Accept):
             return Accept([*told, *kept.deltas])
         forcing.begin()
-        return Retry(kept.messages, forcing.alone) if isinstance(kept, Retry) else kept
-
-
-def for_arguments(asked: ModelRequest, tool: Tool) -> ModelRequest:
-    """The model call that only asks for a call's arguments, by their schema where the upstream holds to one."""
-    request = msgspec.structs.replace(asked.request, text=_text_for(tool, asked.request), tools=None, declared=[])
-    request.raw_text = b"" if request.text is None else encode({"format": _told(request.text.format)})
-    return msgspec.structs.replace(asked, request=request, tools=[], choice=ToolChoice("none"), force_choice=False)
-
-
-def _text_for(tool: Tool, request: CreateResponse) -> Text | None:
-    if tool.type == "custom":
-        return None
-    verbosity = None if request.text is None else request.text.verbosity
-    form = Format("json_schema", tool.name, None, _schema(tool), tool.strict)
-    return Text(form, verbosity)
-
-
-def _told(form: Format | None) -> dict[str, object]:
-    assert form is not None
-    return {"type": form.type, "name": form.name, "schema": form.schema, "strict": bool(form.strict)}
-
-
-def _schema(tool: Tool) -> msgspec.Raw:
-    return tool.parameters if bytes(tool.parameters) not in (b"", b"null") else _ANY_OBJECT
-
-
-def _plea_for_arguments(tool: Tool) -> str:
-    if tool.type != "custom":
-        told = "Reply with the arguments of the call, as a JSON object that matches this schema, and with nothing else:"
-        return f"'{tool.name}' is going to be called. {told}\n{bytes(_schema(tool)).decode()}"
-    text = f"'{tool.name}' is going to be called. Reply with the input of the call, and with nothing else."
-    if tool.grammar is None:
-        return text
-    return f"{text} It must match this grammar ({tool.grammar[0]}):\n{tool.grammar[1]}"
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(msgspec.json.decode(text), dict)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return False
+        return Retry(kept.messages, forcing.narrowed) if isinstance(kept, Retry) else kept

@@ -55,11 +55,12 @@ class Accept(NamedTuple):
 class Retry(NamedTuple):
     """The model is to be asked again, with ``messages`` behind the items that it saw (instead of an earlier Retry's).
 
-    Nothing that was held back may be told.  ``alone``: only the arguments of this tool's call are asked for.
+    Nothing that was held back may be told.  ``narrowed``: all that is asked for is which of these tools is
+    called, or of one the arguments of its call.
     """
 
     messages: list[ContextItem]
-    alone: Tool | None = None
+    narrowed: Sequence[Tool] = ()
 
 
 class Fail(NamedTuple):

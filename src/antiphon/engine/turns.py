@@ -18,7 +18,8 @@ from antiphon.engine.contracts import Contracts
 from antiphon.engine.deltas import Delta
 from antiphon.engine.draft import Draft
 from antiphon.engine.fold import FoldedItem
-from antiphon.engine.forcing import Forcing, Keeper, demanded, for_arguments
+from antiphon.engine.forcing import Forcing, Keeper, demanded
+from antiphon.engine.narrowing import narrowed
 from antiphon.engine.offers import Hosted
 from antiphon.engine.ports import (
     Clock,
@@ -121,8 +122,8 @@ class Turns:
         self._items = list(plan.items)
         #: What was wrong with the last attempt of this turn; the attempts that fail are nobody's history.
         self._pleas: list[ContextItem] = []
-        #: The tool of which this attempt only asks the arguments.
-        self._alone: Declaration | None = None
+        #: The tools that this attempt only asks about.
+        self._narrowed: Sequence[Declaration] = ()
         #: Whether the call that ``tool_choice`` demands was made; it is forced once, or a loop would never end (5.3).
         self._forced = False
         self._usage: Usage | None = None
@@ -229,12 +230,12 @@ class Turns:
                 self._count(stop, seen)
                 raise _Broken(verdict.error)
             if isinstance(verdict, Accept):
-                self._pleas, self._alone, self._forced = [], None, True
+                self._pleas, self._narrowed, self._forced = [], (), True
                 if verdict.deltas:
                     self._feed(verdict.deltas)
                 return stop
             self._count(stop, seen)
-            self._pleas, self._alone = verdict.messages, verdict.alone
+            self._pleas, self._narrowed = verdict.messages, verdict.narrowed
 
     def _keeper(self) -> Keeper | None:
         """Who sees to it that the next turn is as promised; None: nothing is promised of it."""
@@ -293,8 +294,8 @@ class Turns:
         force = not self._forced and all(item.type in _SPEECH for item in self._draft.fold.items)
         items = [*items, *self._pleas]
         asked = ModelRequest(plan.route.model, items, box.visible, plan.request, box.choice, force)
-        if self._alone is not None:
-            return for_arguments(asked, self._alone)
+        if self._narrowed:
+            return narrowed(asked, self._narrowed)
         said = self._draft.cut
         if said:
             asked.request = _with_less_to_say(plan.request, said)
