@@ -21,11 +21,8 @@ from antiphon.documents.document import (
     TooLarge,
     Unsupported,
 )
-from antiphon.documents.html import read_html
 from antiphon.documents.kinds import kind_of
-from antiphon.documents.pdf import read_pdf
 from antiphon.documents.plain import read_text
-from antiphon.documents.word import read_word
 
 __all__ = (
     "Broken",
@@ -42,7 +39,6 @@ __all__ = (
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", re.ASCII | re.IGNORECASE)
-_READERS: dict[str, Callable[[Source], Reading]] = {"pdf": read_pdf, "docx": read_word, "html": read_html}
 
 
 @dataclass(frozen=True)
@@ -71,8 +67,25 @@ def text_of(body: bytes, *, filename: str | None, content_type: str | None, max_
         raise NoText("The file is empty.")
     kind = kind_of(body, filename, content_type)
     charset = _CHARSET.search(content_type or "")
-    found = _READERS.get(kind, read_text)(Source(body, charset[1] if charset else "", max_chars))
+    found = _reader(kind)(Source(body, charset[1] if charset else "", max_chars))
     text = found.text.replace("\0", "")  # NUL is no text, and not every database can store it
     if not text or text.isspace():
         raise NoText(f"The file holds no text{' (a scan, perhaps)' if kind == 'pdf' else ''}.")
     return Document(text[:max_chars], kind, found.cut or len(text) > max_chars, found.pages)
+
+
+def _reader(kind: str) -> Callable[[Source], Reading]:
+    """Each loads its library with the first file that needs it."""
+    if kind == "pdf":
+        from antiphon.documents.pdf import read_pdf
+
+        return read_pdf
+    if kind == "docx":
+        from antiphon.documents.word import read_word
+
+        return read_word
+    if kind == "html":
+        from antiphon.documents.html import read_html
+
+        return read_html
+    return read_text

@@ -1,37 +1,26 @@
-"""The one client for URLs that a request names: images, files, and whatever else is fetched on a client's word.
-
-Such a URL is an attacker's choice of where this server connects to. So each hop is taken apart, its host resolved once,
-every address judged by `addresses`, and the connection made to a judged address: aiohttp asks the resolver given to it
-and connects to what that returns, so there is no second lookup for a name to change its mind in. Redirects are followed
-here, hop by hop, never by aiohttp. It must not know the web layer, the stores or the engine; its errors carry a
-sentence that may be shown to the client, and the caller decides what they become.
-"""
+"""Follows a URL to its content, hop by hop, and judges each."""
 
 import asyncio
 import re
-import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from email.message import Message
 from fnmatch import fnmatchcase
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from antiphon.addresses import Admission, literal, normal_host
+from antiphon.fetching.outcomes import BadUrl, Fetched, Forbidden, TimedOut, TooLarge, Unavailable, WrongType, forbidden
 
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Host and port in, all addresses of the host out, as text; `OSError` when there are none."""
+if TYPE_CHECKING:
+    from antiphon.fetching.hops import Answer, Hops, Resolve
 
+_HOPS = "antiphon.fetching.hops"
 USUAL_PORTS = (80, 443)
 MAX_URL_CHARS = 8192
 MAX_FILENAME_CHARS = 200
-MAX_CONNECTIONS = 64
-MAX_ADDRESSES_TRIED = 8
-RESOLVER_THREADS = 4
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNDECLARED = frozenset({"application/octet-stream", "binary/octet-stream", "application/x-download"})
@@ -42,108 +31,6 @@ _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 _AUTHORITY = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?P<whole>[^/?#]*)")
 _HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:@%\s]+)(?::[0-9]{0,5})?\Z")
 _URI_CHARS = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*\Z")
-
-
-class FetchError(Exception):
-    """A URL could not be fetched. `message` is one sentence for the client; it holds neither addresses nor the URL."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-
-class BadUrl(FetchError):
-    """The URL itself is malformed or of a kind that is never fetched."""
-
-
-class Forbidden(FetchError):
-    """The URL, or one that it redirects to, leads to a host, address or port that requests may not name."""
-
-
-class TooLarge(FetchError):
-    """The content is larger than the limit, as declared or as received."""
-
-
-class TimedOut(FetchError):
-    """The content did not arrive in time."""
-
-
-class Unavailable(FetchError):
-    """The host does not exist, does not answer, answers with an error status, or breaks off."""
-
-
-class WrongType(FetchError):
-    """The content is of a type that the caller did not ask for."""
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """What a URL led to.
-
-    `url` is the last hop's, without a fragment. `content_type` is lower case and without parameters,
-    `application/octet-stream` if the server named none; `content_type_header` is what it sent, with the charset.
-    `filename` is a bare name without folders, from Content-Disposition or else the path. `body` is decoded.
-    """
-
-    url: str
-    content_type: str
-    content_type_header: str
-    filename: str | None
-    body: bytes
-
-
-class _SystemResolver:
-    """The system's getaddrinfo, in threads of its own: slow names must not fill the loop's shared pool."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="antiphon-resolve")
-
-    async def __call__(self, host: str, port: int) -> Sequence[str]:
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, self._look_up, host, port)
-        return list(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in found))
-
-    @staticmethod
-    def _look_up(host: str, port: int) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
-        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-class _JudgingResolver(AbstractResolver):
-    """The resolver aiohttp connects by: it returns addresses that were admitted, or raises."""
-
-    def __init__(self, resolve: Resolve, admission: Admission) -> None:
-        self._resolve = resolve
-        self._admission = admission
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await self._resolve(host, port)
-        if not found:
-            raise OSError(f"no address for {host}")
-        # One bad address condemns the host: a name that mixes both wants the good one checked and the bad one used.
-        checked = [self._judged(host, port, text) for text in found]
-        usable = [result for result in checked if family in (socket.AF_UNSPEC, result["family"])]
-        return usable[:MAX_ADDRESSES_TRIED]
-
-    def _judged(self, host: str, port: int, text: str) -> ResolveResult:
-        address = literal(text)
-        if address is None or not (self._admission.trusts(host, port) or self._admission.admits(address, port)):
-            raise _forbidden(host)
-        return {
-            "hostname": host,
-            "host": str(address),
-            "port": port,
-            "family": socket.AF_INET if address.version == 4 else socket.AF_INET6,
-            "proto": socket.IPPROTO_TCP,
-            "flags": socket.AI_NUMERICHOST,
-        }
-
-    async def close(self) -> None:
-        """Nothing to free: what it asks belongs to the fetcher."""
 
 
 class Fetcher:
@@ -163,17 +50,16 @@ class Fetcher:
         timeout_seconds: float = 20,
         max_redirects: int = 5,
         ports: Sequence[int] = USUAL_PORTS,
-        resolve: Resolve | None = None,
+        resolve: "Resolve | None" = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._admission = Admission(allowed_hosts, ports)
         self._max_bytes = max_bytes
         self._timeout = timeout_seconds
         self._max_redirects = max_redirects
-        self._system = _SystemResolver()
-        self._resolver = _JudgingResolver(resolve or self._system, self._admission)
+        self._resolve = resolve
         self._ssl = ssl_context
-        self._session: aiohttp.ClientSession | None = None
+        self._hops: Hops | None = None
         self._closed = False
 
     async def get(self, url: str, *, accept: Sequence[str] = ()) -> Fetched:
@@ -187,21 +73,18 @@ class Fetcher:
                 return await self._follow(_parsed(url), tuple(pattern.lower() for pattern in accept))
         except TimeoutError:
             raise TimedOut(f"The URL did not answer within {self._timeout:g} seconds.") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(_reason(error)) from error
 
     async def close(self) -> None:
         """Close the connections; a `get` after this is a `RuntimeError`."""
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-        self._system.close()
+        if self._hops is not None:
+            await self._hops.close()
+            self._hops = None
 
     async def _follow(self, url: URL, accept: tuple[str, ...]) -> Fetched:
         for _ in range(self._max_redirects + 1):
             url = self._admitted(url)
-            async with self._opened().get(url, headers=_headers(accept), allow_redirects=False) as answer:
+            async with (await self._opened()).get(url, _headers(accept)) as answer:
                 if answer.status not in _REDIRECTS:
                     return await self._received(url, answer, accept)
                 url = _redirected(url, answer.headers.get("Location"))
@@ -213,28 +96,21 @@ class Fetcher:
         address = literal(host)
         # aiohttp does not put addresses before the resolver, so they are judged here.
         if not (self._admission.admits(address, port) if address else self._admission.may_ask(host, port)):
-            raise _forbidden(host)
+            raise forbidden(host)
         return url.with_host(host).with_fragment(None)
 
-    def _opened(self) -> aiohttp.ClientSession:
+    async def _opened(self) -> "Hops":
+        if self._hops is None:
+            await asyncio.to_thread(import_module, _HOPS)  # others go on meanwhile
         if self._closed:
             raise RuntimeError("the fetcher is closed")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    resolver=self._resolver,
-                    use_dns_cache=False,
-                    force_close=True,
-                    limit=MAX_CONNECTIONS,
-                    ssl=self._ssl or True,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                timeout=aiohttp.ClientTimeout(total=None),
-            )
-        return self._session
+        if self._hops is None:
+            from antiphon.fetching.hops import Hops
 
-    async def _received(self, url: URL, answer: aiohttp.ClientResponse, accept: tuple[str, ...]) -> Fetched:
+            self._hops = Hops(self._admission, self._resolve, self._ssl)
+        return self._hops
+
+    async def _received(self, url: URL, answer: "Answer", accept: tuple[str, ...]) -> Fetched:
         if not 200 <= answer.status < 300:
             raise Unavailable(f"The URL answered with HTTP status {answer.status}.")
         declared = _printable(answer.headers.get("Content-Type", "")).strip()
@@ -244,7 +120,7 @@ class Fetcher:
         filename = _filename(answer.headers.get("Content-Disposition"), url)
         return Fetched(str(url), content_type, declared, filename, await self._body(answer))
 
-    async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
+    async def _body(self, answer: "Answer") -> bytes:
         if (answer.content_length or 0) > self._max_bytes:
             raise self._too_large()
         body = bytearray()
@@ -303,20 +179,6 @@ def _redirected(url: URL, location: str | None) -> URL:
 def _headers(accept: tuple[str, ...]) -> dict[str, str]:
     # br and zstd would be offered by aiohttp where their packages happen to be installed; these two are everywhere.
     return {"Accept": ", ".join(accept) or "*/*", "Accept-Encoding": "gzip, deflate", "User-Agent": "antiphon"}
-
-
-def _forbidden(host: str) -> Forbidden:
-    return Forbidden(f"The host {host!r} cannot be fetched from: it is not a public host at a usual port.")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "The host of the URL does not exist."
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "The host of the URL has no valid certificate."
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return "The host of the URL does not accept connections."
-    return "The host of the URL broke off or sent what is not HTTP."
 
 
 def _printable(header: str) -> str:
