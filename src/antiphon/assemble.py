@@ -30,6 +30,7 @@ from antiphon.tools import hosted_tools
 from antiphon.upstreams import messages, responses
 from antiphon.upstreams.catalog import Catalog, Entry
 from antiphon.upstreams.chat_completions import ChatCompletions, Options
+from antiphon.upstreams.dialect import NAMELESS
 from antiphon.upstreams.discovery import Found, discover
 from antiphon.upstreams.embedded import disk, naming, sizing
 from antiphon.upstreams.embedded.upstream import Embedded
@@ -369,12 +370,12 @@ def _entry(upstream: UpstreamConfig, config: Config, clock: Clock, instance: str
     timeouts = Timeouts(config.connect_seconds, config.first_byte_seconds, config.idle_seconds)
     try:
         made = _spoken_to(upstream)(
-            upstream.url, clock, name=upstream.label, key=upstream.key, timeouts=timeouts, retries=config.retries,
-            instance=instance, ca_file=upstream.ca_file,
+            upstream.url, clock, name=upstream.name, label=upstream.label, key=upstream.key, timeouts=timeouts,
+            retries=config.retries, instance=instance, ca_file=upstream.ca_file,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(f"upstreams: {error}.") from None
-    return Entry(upstream.label, made, upstream.models)
+    return Entry(upstream.label, made, upstream.models, upstream.name or NAMELESS)
 
 
 def _spoken_to(upstream: UpstreamConfig) -> Callable[..., Upstream]:

@@ -22,7 +22,13 @@ class UpstreamConfig(msgspec.Struct, forbid_unknown_fields=True):
     """One ``[[upstreams]]`` table of the configuration file."""
 
     url: Annotated[str, Meta(description="Base URL, with its version: `http://127.0.0.1:8000/v1`.")] = ""
-    name: Annotated[str, Meta(description="Its name in `NAME/model`; default: the URL's host and port.")] = ""
+    name: Annotated[
+        str,
+        Meta(
+            description="Its name in `NAME/model`, default the URL's host and port, and in what clients are told of "
+            "it, default `upstream`."
+        ),
+    ] = ""
     dialect: Annotated[
         str,
         Meta(
@@ -46,7 +52,7 @@ class UpstreamConfig(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def label(self) -> str:
-        """How messages name it: by its name or host; its URL may hold secrets."""
+        """How operators are told of it: by its name or host; its URL may hold secrets."""
         try:
             return self.name or urlsplit(self.url).netloc.rpartition("@")[2]
         except ValueError:

@@ -200,7 +200,8 @@ def test_a_redirect_names_where_to() -> None:
     error = failure_of(308, b"", {"location": "https://elsewhere/v1/chat/completions"})
 
     assert (error.status, error.retryable) == (502, False)
-    assert "https://elsewhere/v1/chat/completions" in error.message
+    assert "https://elsewhere/v1/chat/completions" in error.detail
+    assert "elsewhere/" not in error.message
 
 
 def test_a_status_that_does_not_exist() -> None:

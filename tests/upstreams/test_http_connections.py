@@ -252,7 +252,8 @@ async def test_nobody_listens() -> None:
     error = await failing(HttpClient(server.url, Timeouts()))
 
     assert (error.status, error.code, error.retryable) == (502, "upstream_unreachable", True)
-    assert server.url in error.message
+    assert error.message == "Cannot connect to the upstream."
+    assert server.url in error.detail
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70 + ".test"])

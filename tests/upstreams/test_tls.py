@@ -53,7 +53,7 @@ async def test_a_certificate_that_nobody_vouches_for(tls: ssl.SSLContext) -> Non
         error = await failing(HttpClient(server.url, Timeouts()))
 
     assert "is not trusted" in error.message
-    assert "ca_file" in error.message
+    assert "ca_file" in error.detail
     assert (error.status, error.code, error.retryable) == (502, "upstream_unreachable", False)
     assert not server.asked
 
@@ -63,7 +63,8 @@ async def test_a_certificate_of_another_host(certificate: Path, tls: ssl.SSLCont
         url = server.url.replace("127.0.0.1", "localhost")
         error = await failing(HttpClient(url, Timeouts(), ca_file=str(certificate)))
 
-    assert "localhost" in error.message
+    assert "localhost" in error.detail
+    assert "localhost" not in error.message
     assert not error.retryable
 
 
@@ -95,10 +96,11 @@ async def test_a_connection_that_never_stands() -> None:
 
     async with serving(talk) as server:
         url = server.url.replace("http:", "https:")
-        error = await failing(HttpClient(url, Timeouts(connect_seconds=0.05)))
+        error = await failing(HttpClient(url, Timeouts(connect_seconds=0.05), name="far"))
         await within(left.wait())
 
-    assert error.message == f"No connection to {url} within 0.05 seconds."
+    assert error.message == "No connection to the upstream 'far' within 0.05 seconds."
+    assert error.detail == f"No connection to {url} within 0.05 seconds."
     assert (error.status, error.code, error.retryable) == (504, "upstream_timeout", True)
 
 

@@ -197,7 +197,7 @@ async def _upstream(entry: Entry) -> Finding:
     try:
         models = await entry.upstream.models()
     except UpstreamError as error:
-        return Finding("upstream", "wrong", f"{entry.name}: {error.message}")
+        return Finding("upstream", "wrong", f"{entry.name}: {error.detail}")
     finally:
         await entry.upstream.close()
     took = (time.perf_counter() - begun) * 1000
@@ -229,7 +229,7 @@ async def _embedded(config: Config) -> Finding:
         await embedded.load(DEMO_MODEL)
     except UpstreamError as error:
         needed = config.models or (config.demo_model and not config.upstreams)
-        return Finding("engine", "wrong" if needed else "note", error.message)
+        return Finding("engine", "wrong" if needed else "note", error.detail)
     finally:
         await embedded.close()
     return Finding("engine", "ok", f"loaded {DEMO_MODEL} in {time.perf_counter() - begun:.1f} s")

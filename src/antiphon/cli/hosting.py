@@ -49,7 +49,7 @@ async def _offer(remote: Remote, *, wanted: bool) -> Offer | None:
         offer = await remote.offer()
     except UpstreamError as error:
         if wanted or error.status in (401, 403):
-            message = f"{remote.base_url} does not let us in: {error.message}" if error.status == 401 else error.message
+            message = f"{remote.base_url} does not let us in: {error.detail}" if error.status == 401 else error.detail
             raise UpstreamError(message, status=error.status) from None
         return None
     return offer if wanted or offer.ours else None

@@ -26,4 +26,4 @@ def sentences() -> Iterator[None]:
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
     except UpstreamError as error:
-        raise click.ClickException(error.message) from None
+        raise click.ClickException(error.detail) from None

@@ -30,21 +30,24 @@ class Stop(msgspec.Struct, frozen=True):
 class UpstreamError(Exception):
     """The model's side failed.  ``status`` is the HTTP class that a reply would have.
 
-    ``retryable``: nothing was generated yet and another try may work.
+    ``message`` is what clients are told, and ``detail`` the whole truth for operators, where that has more: where the
+    upstream is, and why it cannot be reached.  ``retryable``: nothing was generated yet and another try may work.
     """
 
     def __init__(
         self,
         message: str,
         *,
+        detail: str = "",
         status: int = 502,
         code: str = "server_error",
         param: str | None = None,
         retryable: bool = False,
         retry_after_seconds: float | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(detail or message)
         self.message = message
+        self.detail = detail or message
         self.status = status
         self.code = code
         self.param = param

@@ -4,6 +4,7 @@ Must not know how requests are worded or what replies mean: a ``Reader`` does.
 """
 
 import asyncio
+import logging
 import random
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from antiphon.upstreams.failures import failure_of
 from antiphon.upstreams.http import REPLY_MAX, HttpClient, Receiver, Timeouts, Whole
 
 T = TypeVar("T")
+
+logger = logging.getLogger("antiphon.upstreams")
 
 #: Waits grow from this many seconds, doubled each time, at most ``BACKOFF_MAX_SECONDS``.
 BACKOFF_SECONDS = 0.25
@@ -147,8 +150,8 @@ class Answer(Receiver):
 class Caller:
     """One server: where it is, the key it wants, and how long one is patient with it.
 
-    ``key_header``: where the key goes.  Raises ``ValueError`` for a URL, key or file of certificates that cannot be
-    used.
+    ``name``: how clients are told of it.  ``key_header``: where the key goes.  Raises ``ValueError`` for a URL, key or
+    file of certificates that cannot be used.
     """
 
     def __init__(
@@ -156,6 +159,7 @@ class Caller:
         base_url: str,
         clock: Clock,
         *,
+        name: str = "",
         key: str | None = None,
         key_header: str = "authorization",
         headers: Mapping[str, str] | None = None,
@@ -163,7 +167,7 @@ class Caller:
         retries: int = 2,
         ca_file: str | None = None,
     ) -> None:
-        self._client = HttpClient(base_url, timeouts, ca_file=ca_file)
+        self._client = HttpClient(base_url, timeouts, name=name, ca_file=ca_file)
         self.base_url = self._client.base_url
         self._clock = clock
         self._retries = retries
@@ -187,11 +191,12 @@ class Caller:
             except UpstreamError as error:
                 if mends(error):
                     continue
-                if not error.retryable or attempt >= self._retries:
-                    raise
                 wait = error.retry_after_seconds
-                if wait is not None and wait > BACKOFF_MAX_SECONDS:
-                    raise  # the client is told how long; it is not kept waiting
+                # A client that would have to wait for long is told how long; it is not kept waiting.
+                too_long = wait is not None and wait > BACKOFF_MAX_SECONDS
+                if not error.retryable or attempt >= self._retries or too_long:
+                    self._log(error)
+                    raise
             await self._clock.sleep(_backoff(attempt) if wait is None else wait)
             attempt += 1
 
@@ -230,8 +235,13 @@ class Caller:
             async with asyncio.timeout(COUNT_SECONDS):
                 return await counted
         except TimeoutError:
-            message = f"{self.base_url} did not count the tokens within {COUNT_SECONDS:g} seconds."
-            raise UpstreamError(message, status=504, code="upstream_timeout") from None
+            message = f"The upstream did not count the tokens within {COUNT_SECONDS:g} seconds."
+            late = UpstreamError(message, status=504, code="upstream_timeout")
+            self._log(late)
+            raise late from None
+        except UpstreamError as error:
+            self._log(error)
+            raise
 
     async def input_tokens(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> int | None:
         """The count of a prompt's tokens at an endpoint that tells it as ``input_tokens``; None where there is none."""
@@ -253,17 +263,26 @@ class Caller:
                 async with asyncio.timeout(MODELS_SECONDS):
                     await self._client.send("GET", path, headers, b"", whole, from_root=from_root)
             except TimeoutError:
-                message = f"{self.base_url} did not list its models within {MODELS_SECONDS:g} seconds."
-                raise UpstreamError(message, status=504, code="upstream_timeout") from None
+                text = f"did not list its models within {MODELS_SECONDS:g} seconds."
+                raise self._of_it(text, status=504, code="upstream_timeout") from None
             if instance and whole.headers.get("x-antiphon-instance") == instance:
-                message = f"{self.base_url} is this server itself; it cannot be its own upstream."
-                raise UpstreamError(message, status=508)
+                raise self._of_it("is this server itself; it cannot be its own upstream.", status=508)
             if not 200 <= whole.status < 300:
                 raise failure_of(whole.status, bytes(whole.body), whole.headers)
             try:
                 return msgspec.json.decode(bytes(whole.body), type=kind)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise UpstreamError(f"{self.base_url} sent a malformed list of models: {error}.") from None
+                raise self._of_it(f"sent a malformed list of models: {error}.") from None
+
+    def _of_it(self, text: str, **about: Any) -> UpstreamError:
+        """A sentence about the server, which begins with its name for clients, and with its URL for operators."""
+        called = self._client.called
+        return UpstreamError(f"{called[0].upper()}{called[1:]} {text}", detail=f"{self.base_url} {text}", **about)
+
+    def _log(self, error: UpstreamError) -> None:
+        """A failure that is not the request's fault: clients are not told where the server is, and operators are."""
+        if error.status >= 500 or error.status in (401, 403):
+            logger.warning("upstream %s: %s", self.base_url, error.detail)
 
     @contextmanager
     def _without_key(self) -> Iterator[None]:
@@ -275,9 +294,11 @@ class Caller:
             raise
 
     def _hide_key(self, error: UpstreamError) -> None:
-        message = error.message.replace(self._key, _HIDDEN) if self._key else error.message
-        error.message = _KEY_LIKE.sub(_HIDDEN, message)
-        error.args = (error.message,)
+        error.message, error.detail = self._without(error.message), self._without(error.detail)
+        error.args = (error.detail,)
+
+    def _without(self, text: str) -> str:
+        return _KEY_LIKE.sub(_HIDDEN, text.replace(self._key, _HIDDEN) if self._key else text)
 
     def close(self) -> None:
         self._client.close()

@@ -21,11 +21,19 @@ ASK_AGAIN_SECONDS = 1.0
 
 
 class Entry(msgspec.Struct):
-    """An upstream under its name.  ``models``: exact names or patterns; empty means what discovery finds."""
+    """An upstream under its name.  ``models``: exact names or patterns; empty means what discovery finds.
+
+    ``owner``: whom clients are told that its models belong to; None: to it.
+    """
 
     name: str
     upstream: Upstream
     models: Sequence[str] = ()
+    owner: str | None = None
+
+    def listed(self, model: str) -> ModelInfo:
+        """What is known of a model that the upstream did not list."""
+        return ModelInfo(model, 0, self.owner or self.name)
 
 
 class Catalog:
@@ -39,14 +47,14 @@ class Catalog:
         self._clock = clock
         self._refresh_seconds = refresh_seconds
         self._found: dict[str, dict[str, ModelInfo]] = {}
-        self._failures: dict[str, str] = {}
+        self._failures: dict[str, UpstreamError] = {}
         self._asked_at: float | None = None
         self._asking: asyncio.Task[None] | None = None
 
     @property
     def failures(self) -> Mapping[str, str]:
-        """Upstreams that could not be asked at the last look, with the reason."""
-        return self._failures
+        """Upstreams that could not be asked at the last look, with the reason, for operators."""
+        return {name: error.detail for name, error in self._failures.items()}
 
     @property
     def aliases(self) -> Mapping[str, str]:
@@ -62,7 +70,7 @@ class Catalog:
             found = self._find(name) or self._catch_all(name)
         if found is None and self._failures:
             # The model may be at an upstream that is down: that is no reason to say that it does not exist.
-            what = "; ".join(self._failures.values())
+            what = "; ".join(error.message for error in self._failures.values())
             message = f"The model `{quoted(name)}` was not found, and not every upstream could be asked: {what}"
             raise ApiError(
                 503, message, type="server_error", code="model_not_found", headers=(("x-should-retry", "true"),)
@@ -89,7 +97,7 @@ class Catalog:
 
     def _route(self, entry: Entry, name: str) -> Route:
         known = self._found.get(entry.name, {}).get(name)
-        return Route(entry.upstream, name, known or ModelInfo(name, 0, entry.name))
+        return Route(entry.upstream, name, known or entry.listed(name))
 
     def _catch_all(self, name: str) -> Route | None:
         """``*`` is for names that nobody knows; an alias whose model is missing is no such name."""
@@ -116,7 +124,7 @@ class Catalog:
         found = self._found.get(entry.name, {})
         if not entry.models:
             return list(found.values())
-        exact = [ModelInfo(name, 0, entry.name) for name in entry.models if name not in found and not _is_pattern(name)]
+        exact = [entry.listed(name) for name in entry.models if name not in found and not _is_pattern(name)]
         return exact + [model for model in found.values() if self._serves(entry, model.id)]
 
     async def refresh(self, *, only_after_seconds: float = 0) -> None:
@@ -140,8 +148,8 @@ class Catalog:
             self._failures.pop(entry.name, None)
         except UpstreamError as error:
             if entry.name not in self._failures:
-                logger.warning("upstream %s: %s", entry.name, error.message)
-            self._failures[entry.name] = error.message
+                logger.warning("upstream %s: %s", entry.name, error.detail)
+            self._failures[entry.name] = error
 
     async def close(self) -> None:
         """Closes every upstream."""

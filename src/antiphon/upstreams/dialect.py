@@ -12,14 +12,20 @@ from antiphon.upstreams.http import Timeouts
 O = TypeVar("O")  # noqa: E741 - the options of a dialect
 
 
+#: What clients are told that an upstream is called which was given no name; its host is not theirs to know.
+NAMELESS = "upstream"
+
+
 class Settings(TypedDict, Generic[O], total=False):
     """What an operator may say of an upstream.
 
-    ``options`` are those of its models, by patterns of their names; ``instance`` is what this server tells others that
-    it is, so that it does not ask itself.
+    ``name`` is what clients are told that it is called, empty where it was given none, and ``label`` what tells it
+    apart from all others, by default its name.  ``options`` are those of its models, by patterns of their names;
+    ``instance`` is what this server tells others that it is, so that it does not ask itself.
     """
 
     name: str
+    label: str
     key: str | None
     timeouts: Timeouts
     retries: int
@@ -43,6 +49,7 @@ class Dialect(Generic[O]):
         self._caller = Caller(
             base_url,
             clock,
+            name=settings.get("name", ""),
             key=settings.get("key"),
             key_header=self.key_header,
             headers=self.headers,
@@ -51,7 +58,9 @@ class Dialect(Generic[O]):
             ca_file=settings.get("ca_file"),
         )
         self.base_url = self._caller.base_url
-        self.name = settings.get("name", "")
+        self.label = settings.get("label", "") or settings.get("name", "")
+        #: Whom its models belong to where it does not say.
+        self.owner = settings.get("name", "") or NAMELESS
         self._options: Mapping[str, O] = settings.get("options", {})
         self._instance = settings.get("instance", "")
 

@@ -73,7 +73,7 @@ def failure_of(
     """
     headers = headers or {}
     if status < 400:
-        return UpstreamError(_no_error(status, headers))
+        return _no_error(status, headers)
     told = _told(body)
     code, kind = told.get("code"), told.get("type")
     if isinstance(code, int) and 400 <= code < 600:
@@ -104,10 +104,11 @@ def failure_within(body: bytes, *, own_params: bool = False) -> UpstreamError:
     return failure_of(status, body, own_params=own_params)
 
 
-def _no_error(status: int, headers: Mapping[str, str]) -> str:
+def _no_error(status: int, headers: Mapping[str, str]) -> UpstreamError:
     if 300 <= status < 400 and "location" in headers:
-        return f"The upstream redirects to {headers['location']}; configure that URL instead."
-    return f"The upstream answered with status {status}."
+        detail = f"The upstream redirects to {headers['location']}; configure that URL instead."
+        return UpstreamError("The upstream redirects to another URL, which is to be configured instead.", detail=detail)
+    return UpstreamError(f"The upstream answered with status {status}.")
 
 
 def _retryable(status: int, headers: Mapping[str, str]) -> bool:

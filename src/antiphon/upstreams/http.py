@@ -317,15 +317,18 @@ class Exchange:
 
 
 class HttpClient:
-    """Requests to one origin.  Raises ``ValueError`` for a URL or a file of certificates that cannot be used."""
+    """Requests to one origin, which messages to clients call by its ``name``, if it has one, and never by its URL.
 
-    def __init__(self, base_url: str, timeouts: Timeouts, *, ca_file: str | None = None) -> None:
+    Raises ``ValueError`` for a URL or a file of certificates that cannot be used.
+    """
+
+    def __init__(self, base_url: str, timeouts: Timeouts, *, name: str = "", ca_file: str | None = None) -> None:
         try:
             parts = urlsplit(base_url)
         except ValueError:
             raise ValueError("an upstream's URL cannot be read") from None
         if "@" in (parts.netloc or base_url) or "?" in base_url or "#" in base_url:
-            # The URL stands in messages to clients and in logs, so that it may hold no secret; nor may this sentence.
+            # The URL stands in logs, so that it may hold no secret; nor may this sentence.
             raise ValueError(
                 "an upstream's URL has no user, password, query or fragment; give its key with key or key_env"
             )
@@ -334,6 +337,7 @@ class HttpClient:
         if not base_url.isascii() or not base_url.isprintable() or " " in base_url:
             raise ValueError(f"'{base_url}' has characters that a URL cannot have")
         self.base_url = base_url.rstrip("/")
+        self.called = f"the upstream '{name}'" if name else "the upstream"
         self._host = parts.hostname
         try:
             self._port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -398,24 +402,35 @@ class HttpClient:
             async with asyncio.timeout(self._timeouts.connect_seconds):
                 _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
         except TimeoutError:
-            message = f"No connection to {self.base_url} within {self._timeouts.connect_seconds:g} seconds."
-            raise UpstreamError(message, status=504, code="upstream_timeout", retryable=True) from None
+            within = f"within {self._timeouts.connect_seconds:g} seconds"
+            raise UpstreamError(
+                f"No connection to {self.called} {within}.",
+                detail=f"No connection to {self.base_url} {within}.",
+                status=504,
+                code="upstream_timeout",
+                retryable=True,
+            ) from None
         except ssl.SSLError as error:
-            raise UpstreamError(self._tls_failure(error), status=502, code="upstream_unreachable") from None
+            raise self._tls_failure(error) from None
         except (OSError, UnicodeError) as error:  # the resolver says UnicodeError for a name that can be none
             what = getattr(error, "strerror", None) or error
-            message = f"Cannot connect to {self.base_url}: {what}."
-            retryable = isinstance(error, OSError)
-            raise UpstreamError(message, status=502, code="upstream_unreachable", retryable=retryable) from None
+            raise UpstreamError(
+                f"Cannot connect to {self.called}.",
+                detail=f"Cannot connect to {self.base_url}: {what}.",
+                code="upstream_unreachable",
+                retryable=isinstance(error, OSError),
+            ) from None
         return connection
 
-    def _tls_failure(self, error: ssl.SSLError) -> str:
+    def _tls_failure(self, error: ssl.SSLError) -> UpstreamError:
         if isinstance(error, ssl.SSLCertVerificationError):
-            return (
-                f"The certificate of {self.base_url} is not trusted: {error.verify_message}. "
-                "Name the file of its authority with `ca_file`."
-            )
-        return f"No TLS connection to {self.base_url}: {error.reason or error}."
+            message = f"The certificate of {self.called} is not trusted."
+            why = f"The certificate of {self.base_url} is not trusted: {error.verify_message}. "
+            detail = why + "Name the file of its authority with `ca_file`."
+        else:
+            message = f"No TLS connection to {self.called}."
+            detail = f"No TLS connection to {self.base_url}: {error.reason or error}."
+        return UpstreamError(message, detail=detail, code="upstream_unreachable")
 
     def close(self) -> None:
         """Closes idle connections; busy ones end with their exchange."""

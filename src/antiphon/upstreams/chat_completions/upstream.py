@@ -99,7 +99,7 @@ class ChatCompletions(Dialect[Options]):
         listed = await self._caller.listed("/models", ModelList, instance=self._instance)
         self._learn(listed.data or ())
         self._window = await self._window_of_all() if self._owner == LLAMACPP else None
-        return infos(listed, self.name)
+        return infos(listed, self.owner)
 
     async def _window_of_all(self) -> int | None:
         """llama.cpp has one model, of whose window its list may tell no more than what the model was trained with."""

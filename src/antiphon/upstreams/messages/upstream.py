@@ -42,7 +42,7 @@ class Messages(Dialect[Options]):
 
     @property
     def _maker(self) -> str:
-        return f"messages/{self.name}"
+        return f"messages/{self.label}"
 
     def capabilities(self, model: str) -> Capabilities:
         options = self.options_for(model)
@@ -85,7 +85,7 @@ class Messages(Dialect[Options]):
         path = f"/models?limit={PAGE_MODELS}"
         for _ in range(PAGES_MAX):
             page = await self._caller.listed(path, _Page, instance=self._instance)
-            found += [ModelInfo(one.id, _created(one), one.owned_by or self.name) for one in page.data or ()]
+            found += [ModelInfo(one.id, _created(one), one.owned_by or self.owner) for one in page.data or ()]
             if not page.has_more or not page.last_id:
                 break
             path = f"/models?limit={PAGE_MODELS}&after_id={quote(page.last_id, safe='')}"

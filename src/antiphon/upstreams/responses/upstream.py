@@ -22,7 +22,7 @@ class Responses(Dialect[Options]):
 
     @property
     def _maker(self) -> str:
-        return f"responses/{self.name}"
+        return f"responses/{self.label}"
 
     def capabilities(self, model: str) -> Capabilities:
         options = self.options_for(model)
@@ -71,7 +71,7 @@ class Responses(Dialect[Options]):
         return await self._caller.input_tokens("/responses/input_tokens", encode(counted(form)))
 
     async def models(self) -> list[ModelInfo]:
-        return infos(await self._caller.listed("/models", ModelList, instance=self._instance), self.name)
+        return infos(await self._caller.listed("/models", ModelList, instance=self._instance), self.owner)
 
 
 def _refuses_sealed(error: UpstreamError) -> bool:
