@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
 from tests.specification.conformance import check_error
-from tests.web.client import Reply, check_headers
+from tests.web.client import PATIENCE_SECONDS, Reply, asked, check_headers
 from tests.web.conftest import Serve, Serving
 from tests.web.sockets import talking
 from websockets.exceptions import InvalidStatus
+
+from antiphon.engine.deltas import TextDelta
 
 KEYS = ["first=sk-first-0123456789", "second=sk-second-0123456789"]
 ALLOWED = "https://pages.example"
@@ -137,13 +141,42 @@ async def test_anything_but_a_whole_handshake_is_426(serve: Serve, headers: dict
     assert (reply.headers["upgrade"], reply.headers["sec-websocket-version"]) == ("websocket", "13")
 
 
+def handshake(here: Serving) -> bytes:
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in WHOLE.items()]
+    return "\r\n".join(["GET /v1/responses HTTP/1.1", f"host: 127.0.0.1:{here.port}", *lines, "", ""]).encode()
+
+
+async def test_a_handshake_does_not_overtake_the_reply_before_it(serve: Serve) -> None:
+    """What is pipelined behind a request that is on its way is answered behind it, by HTTP."""
+    held = asyncio.Event()
+    here = await serve([[held, [TextDelta("Hi")]]])
+    body = json.dumps(asked()).encode()
+    head = f"POST /v1/responses HTTP/1.1\r\nhost: 127.0.0.1:{here.port}\r\ncontent-length: {len(body)}\r\n"
+    async with here.client.connected() as connection:
+        connection.writer.write(head.encode() + b"content-type: application/json\r\n\r\n" + body + handshake(here))
+        await here.until(lambda: bool(here.upstream.requests))
+        held.set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            told = await connection.reader.read()
+
+    replies = told.split(b"HTTP/1.1 ")
+    assert [reply[:3] for reply in replies] == [b"", b"200", b"426"]
+
+
+async def test_a_handshake_that_is_refused_is_no_error_of_the_server(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = await serve(api_keys=["secret"])
+    assert (await refused(here)).status == 401
+    await here.idle()
+    assert not caplog.records
+
+
 async def test_a_frame_right_behind_the_handshake_harms_nobody_else(serve: Serve) -> None:
     """A client must wait for the reply; one that does not is not served, and nobody else is harmed."""
     here = await serve()
     async with here.client.connected() as connection:
-        lines = [f"{name.replace('_', '-')}: {value}" for name, value in WHOLE.items()]
-        head = "\r\n".join(["GET /v1/responses HTTP/1.1", f"host: 127.0.0.1:{here.port}", *lines, "", ""])
-        connection.writer.write(head.encode() + b"\x81\x82\x00\x00\x00\x00{}")
+        connection.writer.write(handshake(here) + b"\x81\x82\x00\x00\x00\x00{}")
         assert (await connection.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
     async with talking(here.port) as talk:
         assert (await talk.create())["status"] == "completed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.exceptions import ConnectionClosed
 
 from antiphon.engine.deltas import TextDelta
+from antiphon.web import frames
 from antiphon.web.frames import FramesProtocol
 
 Start = Callable[..., Any]
@@ -68,6 +70,46 @@ async def test_a_client_that_does_not_read_for_too_long_is_dropped(start: Start)
             await slow.events()
 
     assert here.upstream.cancelled == 1
+
+
+async def test_a_client_that_says_it_leaves_and_stays_is_cut_off(serve: Serve) -> None:
+    """Its close frame ends the conversation; what it never read is not to be kept for it."""
+    here = await serve(flood, **OPTIONS)
+    async with await slowly(here) as slow:
+        await flooded(here, slow)
+        slow.socket.protocol.send_close(1000)
+        slow.socket.transport.write(b"".join(slow.socket.protocol.data_to_send()))
+        await here.idle()
+        await here.unconnected()
+
+
+class Leaving:
+    """The transport of a client that reads what it was sent, and at last no more."""
+
+    def __init__(self, *unsent: int) -> None:
+        self._unsent = list(unsent)
+        self.aborted = asyncio.Event()
+
+    def get_write_buffer_size(self) -> int:
+        assert not self.aborted.is_set()
+        return self._unsent.pop(0)
+
+    def abort(self) -> None:
+        assert not self._unsent, "it was still reading"
+        self.aborted.set()
+
+
+async def test_what_was_sent_before_a_close_may_be_read_to_its_end(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is looked at, as long as less and less is unsent."""
+    monkeypatch.setattr(frames, "CLOSING_SECONDS", 0.001)
+    web = (await serve()).web
+    connection = FramesProtocol(web.config, web.server_state, {})
+    transport = Leaving(900, 600, 300, 0, 0)
+    connection.transport = transport  # type: ignore[assignment]
+    connection.let_go()
+    await within(transport.aborted.wait())
 
 
 async def test_a_client_that_does_not_read_a_background_response_does_not_hold_it(start: Start) -> None:
@@ -157,6 +199,20 @@ async def test_a_message_in_fragments_is_one(start: Start) -> None:
         assert (await talk.events())[-1]["type"] == "response.completed"
 
     assert here.upstream.requests[0].items[0].body.decode().count("日本") == 50_000
+
+
+async def test_a_message_in_too_many_fragments_closes_the_connection(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fragments may be empty, so that no number of bytes bounds them."""
+    monkeypatch.setattr(frames, "FRAGMENTS_MAX", 100)
+    here = await serve()
+    async with talking(here.port) as talk:
+        assert (await talk.create())["status"] == "completed"
+        with contextlib.suppress(ConnectionClosed):
+            await talk.say(["{", *[""] * 200, "}"])
+        assert await talk.closed() == (1009, "a message may come in 100 fragments")
+    await here.idle()
 
 
 @pytest.mark.parametrize("fragments", [1, 100])

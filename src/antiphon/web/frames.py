@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request as Handshake
 from websockets.protocol import OPEN
 
@@ -18,7 +19,11 @@ from antiphon.web.transport import CLOSING_SECONDS, Message, Receive, Scope, Sen
 
 EXTENSION = "antiphon.frames"
 #: Why a WebSocket is closed (RFC 6455, 7.4.1, and the IANA registry).
-NORMAL, GOING_AWAY, BROKEN, RESTARTING = 1000, 1001, 1011, 1012
+NORMAL, GOING_AWAY, TOO_BIG, BROKEN, RESTARTING = 1000, 1001, 1009, 1011, 1012
+#: Parts that one message may come in: each costs memory of its own, however little is in it.
+FRAGMENTS_MAX = 16_384
+#: How long a client whose connection closes may go on reading what it was sent.
+LINGER_SECONDS = 60.0
 
 
 class Watcher(Protocol):
@@ -51,6 +56,13 @@ class FramesProtocol(WebSocketsSansIOProtocol):
         else:
             super().handle_ping()
 
+    def handle_cont(self, event: Frame) -> None:
+        super().handle_cont(event)
+        if len(self.frames) > FRAGMENTS_MAX:
+            self.frames = []
+            self.conn.fail(TOO_BIG, f"a message may come in {FRAGMENTS_MAX} fragments")
+            self.handle_parser_exception()
+
     def push(self, texts: Sequence[bytes]) -> None:
         """Sends each text as one message, all in one write; nothing once the connection is closing."""
         if self.conn.state is not OPEN:
@@ -80,6 +92,20 @@ class FramesProtocol(WebSocketsSansIOProtocol):
             self.watcher.stop()
         else:
             super().shutdown()
+
+    def let_go(self) -> None:
+        """The app is done with it.  A client that neither reads nor leaves is cut off, whoever said that it closes."""
+        self.watcher = None
+        self._linger(self.loop.time() + LINGER_SECONDS, None)
+
+    def _linger(self, until: float, unsent: int | None) -> None:
+        if self.disconnected:
+            return
+        left = self.transport.get_write_buffer_size()
+        if unsent is None or (left < unsent and self.loop.time() < until):
+            self.loop.call_later(CLOSING_SECONDS, self._linger, until, left)
+        else:
+            self.transport.abort()
 
 
 class Socket(Flow):
@@ -120,6 +146,8 @@ class Socket(Flow):
             return
         await self._send({"type": "websocket.http.response.start", "status": status, "headers": headers})
         await self._send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+        if self._push is not None:
+            self._push.handshake_complete = True  # refused, which uvicorn would log as an app that forgot to answer
 
     # --- What comes ---
 
@@ -199,12 +227,10 @@ class Socket(Flow):
         self.lost()
 
     def release(self) -> None:
-        """The conversation is over; a client that does not let go is let go."""
+        """The conversation is over."""
         self.on_gone = self.on_full = self.on_room = self.on_stop = None
         if self._push is not None:
-            self._push.watcher = None
-            if not self.gone:
-                asyncio.get_running_loop().call_later(CLOSING_SECONDS, self._push.transport.abort)
+            self._push.let_go()
         if self._pumping is not None:
             self._pumping.cancel()
 

@@ -59,6 +59,8 @@ class PushProtocol(HttpToolsProtocol):
     watcher: Watcher | None = None
     #: A request is being read.
     within_message = False
+    #: Whether it becomes a WebSocket; decided when its head is here.
+    _becomes_socket: bool | None = None
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
 
@@ -79,6 +81,7 @@ class PushProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self.within_message = True
+        self._becomes_socket = None
         if self._head_timer is None:
             self._await_head()
         super().on_message_begin()
@@ -113,13 +116,22 @@ class PushProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _should_upgrade(self) -> bool:
-        """Only what can become a WebSocket; the app answers everything else (RFC 6455, 4.2.1)."""
+        if self._becomes_socket is None:
+            self._becomes_socket = self._is_handshake()
+        return self._becomes_socket
+
+    def _is_handshake(self) -> bool:
+        """Only what can become a WebSocket; the app answers everything else (RFC 6455, 4.2.1).
+
+        Nor does one behind a request that is not answered yet: it would get that reply among its frames.
+        """
         names = {name: value for name, value in self.headers if name.startswith(b"sec-websocket-")}
         whole = _KEY.fullmatch(names.get(b"sec-websocket-key", b"")) is not None
         return (
             whole
             and names.get(b"sec-websocket-version") == b"13"
             and self.scope["method"] == "GET"
+            and (self.cycle is None or self.cycle.response_complete)
             and super()._should_upgrade()
         )
 
