@@ -13,10 +13,17 @@ from antiphon.fetching import Fetcher
 from antiphon.protocol.errors import ApiError
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 16
+PDF = b"%PDF-1.7\n..."
 ASKED: list[str] = []
 FILES: dict[str, tuple[bytes, str]] = {
     "picture.png": (PNG, "image/png"),
     "lying.png": (b"<html>", "image/png"),
+    "paper.pdf": (PDF, "application/pdf"),
+    "download": (PDF, "application/octet-stream"),
+    "login.pdf": (b"<html>Who are you?</html>", "application/pdf"),
+    "table.csv": (b"a,b", "application/octet-stream"),
+    "strange": (b"??", 'we"ird'),
+    "page": (b"<p>Hi</p>", 'text/html; charset="UTF-8"'),
     "notes.txt": ("Grüße".encode(), "text/plain; charset=utf-8"),
 }
 
@@ -29,7 +36,7 @@ async def site() -> AsyncIterator[str]:
         return web.Response(body=body, headers={"content-type": kind}) if kind else web.Response(status=404)
 
     app = web.Application()
-    app.router.add_get("/{name}", serve)
+    app.router.add_get("/{name:.*}", serve)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -55,6 +62,43 @@ async def test_an_image_by_url_becomes_a_data_url(open_attachments: FetchedAttac
     url = await open_attachments.image(f"{site}/picture.png", "input[0]")
 
     assert url == "data:image/png;base64," + base64.b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("paper.pdf", "application/pdf"),
+        ("download", "application/pdf"),
+        ("login.pdf", "application/octet-stream"),
+        ("table.csv", "text/csv"),
+        ("page", "text/html;charset=utf-8"),
+        ("strange", "application/octet-stream"),
+    ],
+)
+async def test_a_file_by_url_comes_with_what_it_is(
+    open_attachments: FetchedAttachments, site: str, name: str, kind: str
+) -> None:
+    file = await open_attachments.file(f"{site}/{name}", "input[0]")
+
+    assert file == (name, f"data:{kind};base64,{base64.b64encode(FILES[name][0]).decode()}")
+
+
+async def test_a_file_without_a_name_gets_one(open_attachments: FetchedAttachments, site: str) -> None:
+    FILES[""] = FILES["paper.pdf"]
+    try:
+        assert (await open_attachments.file(f"{site}/", "input[0]"))[0] == "file.pdf"
+    finally:
+        del FILES[""]
+
+
+async def test_a_file_that_is_not_there_or_too_large(open_attachments: FetchedAttachments, site: str) -> None:
+    error = await refused(open_attachments.file(f"{site}/none.pdf", "input[0].file_url"))
+    assert (error.status, error.code, error.param) == (400, "failed_to_download_file", "input[0].file_url")
+
+    small = Fetcher(allowed_hosts=["127.0.0.1"], max_bytes=4)
+    error = await refused(FetchedAttachments(small, 1000).file(f"{site}/paper.pdf", "input[0].file_url"))
+    await small.close()
+    assert (error.status, error.code) == (400, "failed_to_download_file")
 
 
 async def test_an_image_by_data_stays_what_it_is(open_attachments: FetchedAttachments) -> None:

@@ -6,6 +6,8 @@ Must not know what the model does with them.
 import asyncio
 import base64
 import binascii
+import mimetypes
+import re
 from collections import OrderedDict
 from urllib.parse import unquote_to_bytes
 
@@ -13,6 +15,10 @@ from antiphon.documents import DocumentError, text_of
 from antiphon.fetching import Fetched, Fetcher, FetchError
 from antiphon.protocol.errors import ApiError, invalid
 
+_PDF, _PDF_MAGIC, _UNKNOWN = "application/pdf", b"%PDF-", "application/octet-stream"
+#: Readers of PDF look for its mark in so many bytes.
+PDF_HEAD_BYTES = 1024
+_MEDIA_TYPE = re.compile(r"(?P<kind>[\w.+-]+/[\w.+-]+)(?P<charset>;charset=[\w-]+)?")
 #: Image types that models take, by their first bytes.
 _IMAGES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
 
@@ -59,6 +65,12 @@ class FetchedAttachments:
             raise invalid(f"Cannot read the file in '{param}': {error}", param, "invalid_file") from None
         return document.text + ("\n[The file goes on.]" if document.truncated else "")
 
+    async def file(self, url: str, param: str) -> tuple[str, str]:
+        body, kind, name = await self._fetch(url, param, "failed_to_download_file")
+        kind = _kind_of(body, kind, name)
+        name = name or f"file{mimetypes.guess_extension(kind.partition(';')[0]) or ''}"
+        return name, f"data:{kind};base64,{base64.b64encode(body).decode()}"
+
     async def _fetch(
         self, url: str, param: str, code: str, accept: tuple[str, ...] = ()
     ) -> tuple[bytes, str, str | None]:
@@ -80,6 +92,19 @@ class FetchedAttachments:
         while self._cached_bytes > self._cache_bytes:
             _, oldest = self._cached.popitem(last=False)
             self._cached_bytes -= len(oldest.body)
+
+
+def _kind_of(body: bytes, told: str, filename: str | None) -> str:
+    """The media type of a file: servers may tell none, and may answer with a page where a PDF was."""
+    if _PDF_MAGIC in body[:PDF_HEAD_BYTES]:
+        return _PDF
+    found = _MEDIA_TYPE.match(re.sub(r"[\s\"]", "", told.lower()))
+    kind = found["kind"] if found else _UNKNOWN
+    if kind == _UNKNOWN:
+        kind = mimetypes.guess_type(filename or "")[0] or _UNKNOWN
+    if kind == _PDF:
+        return _UNKNOWN
+    return kind + (found["charset"] or "" if found else "")
 
 
 def _parse_data_url(url: str, param: str) -> tuple[str, bytes]:

@@ -145,6 +145,10 @@ class Attachments:
     async def text(self, url: str | None, data: str | None, filename: str | None, param: str) -> str:
         return f"text of {url or data} named {filename} at {param}"
 
+    async def file(self, url: str, param: str) -> tuple[str, str]:
+        kind = "application/pdf" if url.endswith("pdf") else "text/html;charset=utf-8"
+        return url.rpartition("/")[2], f"data:{kind};base64,{param}"
+
 
 def with_parts(*parts: Json, kind: str = "message", role: str | None = "user") -> Json:
     field = "output" if kind.endswith("_output") else "content"
@@ -201,6 +205,24 @@ async def test_a_model_gets_the_files_that_it_takes(file: Json, takes: list[str]
     ((part,),) = await read(with_parts(data), takes=Capabilities(files=tuple(takes)))
 
     assert part == data if native else part["type"] == "input_text"
+
+
+@pytest.mark.parametrize("named", [{}, {"filename": "b.pdf"}])
+async def test_a_model_that_takes_pdf_gets_the_one_behind_a_url(named: Json) -> None:
+    file = {"type": "input_file", "file_url": "https://example.com/a.pdf", **named}
+
+    ((part,),) = await read(with_parts(file), takes=Capabilities(files=("application/pdf",)))
+
+    data = "data:application/pdf;base64,input[0].content[0].file_url"
+    assert part == {"type": "input_file", "filename": named.get("filename", "a.pdf"), "file_data": data}
+
+
+async def test_of_what_is_behind_a_url_and_no_pdf_it_gets_the_text() -> None:
+    file = {"type": "input_file", "file_url": "https://example.com/a"}
+
+    ((part,),) = await read(with_parts(file), takes=Capabilities(files=("application/pdf",)))
+
+    assert part["text"].startswith('<file name="https://example.com/a">\ntext of data:text/html;charset=utf-8;base64,')
 
 
 class Slow(Attachments):

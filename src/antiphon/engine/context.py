@@ -159,6 +159,10 @@ class _AFewAtOnce:
         async with self._room:
             return await self._attachments.text(url, data, filename, param)
 
+    async def file(self, url: str, param: str) -> tuple[str, str]:
+        async with self._room:
+            return await self._attachments.file(url, param)
+
 
 async def _together(work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
     """What all come to, in their order.  The first of them that fails, by its place, ends the others."""
@@ -211,10 +215,13 @@ async def _read_part(part: Part, path: str, capabilities: Capabilities, attachme
         assert part.image_url is not None, "checked on intake"
         url = await attachments.image(part.image_url, f"{path}.image_url")
         return Part(type="input_image", image_url=url, detail=part.detail)
+    name = part.filename or part.file_url or "file"
+    if part.file_url is not None and capabilities.files:
+        found, data = await attachments.file(part.file_url, f"{path}.file_url")
+        part = Part(type="input_file", filename=part.filename or found, file_data=data)
     if part.file_data is not None and _is_read(part, capabilities.files):
         return part
     text = await attachments.text(part.file_url, part.file_data, part.filename, path)
-    name = part.filename or part.file_url or "file"
     return Part(type="input_text", text=f'<file name="{name}">\n{text}\n</file>')
 
 

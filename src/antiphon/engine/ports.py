@@ -555,6 +555,9 @@ class Attachments(Protocol):
     async def text(self, url: str | None, data: str | None, filename: str | None, param: str) -> str:
         """A file's text.  Raises ``ApiError`` 400 naming ``param``."""
 
+    async def file(self, url: str, param: str) -> tuple[str, str]:
+        """A file's name, and the file as a data URL.  Raises ``ApiError`` 400 naming ``param``."""
+
 
 class Clock(Protocol):
     """Time and names, so that a simulation can own both."""
