@@ -329,6 +329,9 @@ async def refused(stage: Stage) -> None:
         headers = {name.replace("-", "_"): value for name, value in told.headers}
         reply = await stage.client.request(told.method, told.target, told.body, **headers)
         assert (reply.status, reply.error["code"]) == (told.status, told.code), (told, reply.body)
+    for text, status in (("Hello", 200), ("Something else", 422)):
+        reply = await stage.client.request("POST", "/v1/responses", asked(input=text), idempotency_key="one")
+        assert reply.status == status, reply.body
 
 
 async def guarded(record: Record) -> None:

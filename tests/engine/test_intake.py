@@ -204,12 +204,20 @@ async def test_items_of_hosted_tools_are_carried(store: SqliteStore, item: Json)
 
 
 async def test_items_that_bring_tools_keep_them_to_the_byte(store: SqliteStore) -> None:
-    one = b'{"type":"function","name":"f","parameters":{"const":1.10,"e":"\\u00e9"}}'
+    open_ones = b'"description":null,"strict":null'
+    one = b'{"type":"function", "name":"f",%b,"parameters":{"const":1.10,"e":"\\u00e9"}}' % open_ones
     tools = b'[%b,{"type":"namespace","name":"n",  "tools":[]}]' % one
     for kind, more in (("additional_tools", b'"role":"developer"'), ("tool_search_output", b'"call_id":"c"')):
         (taken,) = await take(store, b'[{"type":"%b",%b,"tools":%b}]' % (kind.encode(), more, tools))
 
         assert bytes(msgspec.json.decode(taken.body, type=dict[str, msgspec.Raw])["tools"]) == tools
+
+
+async def test_functions_that_items_bring_are_listed_as_published(store: SqliteStore) -> None:
+    brought = {"type": "function", "name": "f", "defer_loading": None}
+    (taken,) = await take(store, [{"type": "additional_tools", "role": "developer", "tools": [brought]}])
+
+    assert json.loads(taken.body)["tools"] == [CALLEE]
 
 
 async def test_secrets_of_tools_in_items_are_not_stored(store: SqliteStore) -> None:
@@ -221,7 +229,7 @@ async def test_secrets_of_tools_in_items_are_not_stored(store: SqliteStore) -> N
     assert b"s3cret" in bytes(taken.view.tools), "this request needs them"
 
 
-CALLEE: Json = {"type": "function", "name": "f"}
+CALLEE: Json = {"type": "function", "name": "f", "description": None, "parameters": None, "strict": None}
 
 
 async def test_items_without_a_status_are_given_none(store: SqliteStore) -> None:

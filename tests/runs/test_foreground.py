@@ -199,13 +199,15 @@ async def test_a_tool_is_called_and_its_output_given(stage: Make) -> None:
 
 
 async def test_a_response_with_a_cut_call_can_be_continued(stage: Make) -> None:
-    here = stage([[CallDelta(0, "call_1", "look", '{"id')], Stop("length")], [[TextDelta("done")]])
+    here = stage([[CallDelta(0, "call_1", "look", '{"id')], Stop("length")], *[[[TextDelta("done")]]] * 2)
     first = await here.answer()
     assert first["output"][0]["status"] == "incomplete"
 
     await here.answer(previous_response_id=first["id"], input="Go on")
+    await here.answer(input=[*first["output"], {"role": "user", "content": "Go on"}])
 
     assert [item.view.kind for item in here.upstream.requests[1].items] == ["message", "message"]
+    assert [item.view.kind for item in here.upstream.requests[2].items] == ["message"]
 
 
 async def test_calls_beyond_what_is_allowed_are_suppressed(stage: Make) -> None:

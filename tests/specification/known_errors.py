@@ -96,6 +96,11 @@ def _our_items(pair: Pair) -> None:
             pair[document][union]["anyOf"].append(_ours("id", "status"))
 
 
+def _newer_items(pair: Pair) -> None:
+    for document, union in ((OPENAI, "ItemResource"), (OPENAI, "ConversationItem"), (OPENRESPONSES, "ItemField")):
+        pair[document][union]["anyOf"].append(_tagged(["agent_message", "configuration_update"], "id"))
+
+
 def _our_tools(pair: Pair) -> None:
     for document, path in (
         (OPENAI, ("Tool",)),
@@ -268,6 +273,13 @@ KNOWN_SPECIFICATION_ERRORS: tuple[SpecificationError, ...] = (
         "Typed as an array; SDKs replay it as null, and lists give it back.",
         "null admitted (for Open Responses see ReasoningBody)",
         partial(_nullable, OPENAI, ("ReasoningItem", "properties", "content")),
+    ),
+    SpecificationError(
+        OPENAI,
+        "ItemResource and ConversationItem",
+        "They lack agent_message and configuration_update, which the SDKs have.",
+        "admitted by their tags",
+        _newer_items,
     ),
     SpecificationError(
         OPENAI,

@@ -46,6 +46,11 @@ WITNESSES: dict[str, tuple[str, str, Any]] = {
         "ReasoningItem",
         {"type": "reasoning", "id": "rs_1", "summary": [], "content": None},
     ),
+    "ItemResource and ConversationItem": (
+        "openai",
+        "ItemResource",
+        {"type": "configuration_update", "id": "cfg_1", "reasoning": {"effort": "low"}},
+    ),
     "MCPApprovalResponseResource.required": (
         "openai",
         "MCPApprovalResponseResource",

@@ -50,6 +50,16 @@ async def test_a_stream_is_told_again(serve: Serve) -> None:
     assert len(here.upstream.requests) == 1
 
 
+async def test_a_stream_with_a_compaction_is_told_again(serve: Serve) -> None:
+    here = await serve([[[TextDelta("A summary.")]]])
+    client = keyed(here.client)
+    asks = [{"role": "user", "content": "Hello"}, {"type": "compaction_trigger"}]
+
+    first, second = [await client.stream(input=asks) for _ in range(2)]
+
+    assert second == first
+
+
 async def test_a_stream_is_padded_when_it_is_told_again(serve: Serve) -> None:
     here = await serve([HI])
     client = keyed(here.client)

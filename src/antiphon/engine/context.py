@@ -99,12 +99,12 @@ def _overlaid(raw: bytes, update: bytes, name: str) -> bytes:
     return encode({**members, name: msgspec.json.decode(update, type=dict[str, msgspec.Raw])[name]})
 
 
-def without_cut_calls(items: Sequence[ContextItem]) -> list[ContextItem]:
-    """The items without calls that were cut off: no client may run one, so that none has an output."""
+def whole_calls(items: Sequence[ContextItem]) -> list[int]:
+    """The places of all items but calls that were cut off: no client may run one, so that none has an output."""
     answered = {(ANSWERS[item.view.kind], item.view.call_id) for item in items if item.view.kind in ANSWERS}
     return [
-        item
-        for item in items
+        place
+        for place, item in enumerate(items)
         if item.view.kind not in ANSWERS.values()
         or item.view.status != "incomplete"
         or (item.view.kind, item.view.call_id) in answered

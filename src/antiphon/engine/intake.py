@@ -13,7 +13,7 @@ from antiphon.engine.ports import Clock, ContextItem, Store, StoredItem
 from antiphon.protocol.decoding import decode, fewer
 from antiphon.protocol.errors import bad_choice, invalid, item_not_found, missing
 from antiphon.protocol.items import ANSWERS, ID_PREFIXES, Item, Part, decode_object
-from antiphon.protocol.tools import EXECUTIONS, read_listed, without_secrets
+from antiphon.protocol.tools import EXECUTIONS, as_listed, read_listed
 
 encode = msgspec.json.encode
 
@@ -257,7 +257,7 @@ def _with_id(view: Item, data: bytes, fresh: str) -> Taken:
     if view.kind in ANSWERS:
         whole["output"] = view.output
     if view.kind in _BRING:
-        whole["tools"] = without_secrets(view.tools)
+        whole["tools"] = as_listed(view.tools)
     return Taken(view, encode(_filled(whole, _defaults(view))))
 
 

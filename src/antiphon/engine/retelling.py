@@ -46,9 +46,10 @@ def retold(stored: Stored) -> list[Event]:
 
 
 def _begun(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The item as it was when nothing of it had been said; encrypted content comes with its end (reference 8.2)."""
+    """The item as it was when nothing of it had been said; sealed thoughts come with its end (reference 8.2)."""
     empty = _EMPTY.get(item["type"], {})
-    begun = {name: empty.get(name, value) for name, value in item.items() if name != SEALED}
+    late = SEALED if item["type"] == "reasoning" else None
+    begun = {name: empty.get(name, value) for name, value in item.items() if name != late}
     return {**begun, "status": "in_progress"} if "status" in item else begun
 
 

@@ -249,12 +249,26 @@ def _without_secrets(members: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     return {name: _NULL if name in SECRETS else value for name, value in kept.items()}
 
 
-def without_secrets(raw: msgspec.Raw) -> msgspec.Raw:
-    """A list of declarations as it may be stored; the very bytes where there are no secrets in it."""
-    tools = [decode_object(tool) for tool in _raws.decode(raw)]
-    if not any(name in tool for tool in tools for name in SECRETS):
-        return raw
-    return msgspec.Raw(msgspec.json.encode([_without_secrets(tool) for tool in tools]))
+def as_listed(raw: msgspec.Raw) -> msgspec.Raw:
+    """The declarations of an item as lists show them: secrets left out, and null for what a function leaves open.
+
+    Unlike in a Response nothing is decided for the client, as later turns read them again.
+    """
+    return msgspec.Raw(msgspec.json.encode([_as_listed(tool) for tool in _raws.decode(raw)]))
+
+
+def _as_listed(raw: msgspec.Raw) -> msgspec.Raw:
+    """The very bytes where nothing is to be changed."""
+    given = decode_object(raw)
+    told = _without_secrets(_loading(dict(given)))
+    if told["type"] == _FUNCTION:
+        told = _OPEN | told
+    return raw if told == given else msgspec.Raw(msgspec.json.encode(told))
+
+
+_FUNCTION = msgspec.Raw(b'"function"')
+#: What a published ``FunctionTool`` must name, in both documents.
+_OPEN = {"description": _NULL, "parameters": _NULL, "strict": _NULL}
 
 
 # --- Choice ---

@@ -71,12 +71,14 @@ class Planner:
     ) -> Plan:
         """``earlier``: the bodies of the items before the request."""
         route = await self._models.route(require_model(request, self._settings.default_model))
-        before = context.without_cut_calls(context.view(earlier))
+        before = context.view(earlier)
         said = [*before, *taken]
         if request.conversation_id is not None and not said:
             raise missing("input")
         compactor = Compactor(self._seal, project)
-        items, places = compactor.seen(said, len(before))
+        seen = compactor.seen(said, len(before))
+        whole = context.whole_calls(seen.items)
+        items, places = [seen.items[index] for index in whole], [seen.places[index] for index in whole]
         context.check_pairs(items)
         # What a context has set, and the tools that it has brought, outlive its compaction.
         request = context.configured(request, said)

@@ -30,6 +30,7 @@ CODES = {
     "failed_to_download_file": "A file's URL cannot be fetched.",
     "failed_to_download_image": "An image's URL cannot be fetched.",
     "host_not_allowed": "The Host header names a host that is not served.",
+    "idempotency_key_reused": "The key was sent with another request.",
     "insufficient_quota": "The upstream's quota is spent.",
     "integer_above_max_value": "A whole number is too large.",
     "integer_below_min_value": "A whole number is too small.",
