@@ -14,7 +14,7 @@ import pytest
 
 from antiphon.engine.deltas import Delta
 from antiphon.engine.ports import UpstreamError
-from antiphon.upstreams.http import HttpClient, Whole
+from antiphon.upstreams.http import Body, HttpClient, Whole
 
 #: No wait of a test may be longer.
 BOUND_SECONDS = 5.0
@@ -222,7 +222,7 @@ async def within(awaitable: Awaitable[object], seconds: float = BOUND_SECONDS) -
 async def get(client: HttpClient, receiver: Kept | None = None) -> Kept:
     """Asks for the models."""
     kept = receiver or Kept()
-    await within(client.send("GET", "/models", {}, b"", kept))
+    await within(client.send("GET", "/models", {}, Body(), kept))
     return kept
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.upstreams.servers import Kept, chunked, failing, get, replies, reply, serving
 
 from antiphon.upstreams import http
-from antiphon.upstreams.http import Connection, Exchange, HttpClient, Timeouts
+from antiphon.upstreams.http import Body, Connection, Exchange, HttpClient, Timeouts
 
 # --- Replies, cut anywhere ---
 
@@ -59,7 +59,7 @@ async def replay(pieces: list[bytes], *, eof: bool = False) -> tuple[Kept, bool]
     """An exchange whose reply arrives in these reads; and whether the connection can be used again."""
     connection, kept = Connection(), Kept()
     connection.connection_made(NoTransport())
-    running = asyncio.ensure_future(Exchange(connection, kept, Timeouts()).run(b"GET / HTTP/1.1\r\n\r\n"))
+    running = asyncio.ensure_future(Exchange(connection, kept, Timeouts()).run(b"GET / HTTP/1.1\r\n\r\n", Body()))
     await asyncio.sleep(0)
     for piece in pieces:
         connection.data_received(piece)

@@ -9,7 +9,7 @@ from tests.upstreams.servers import Conversation, Kept, chunked, failing, get, r
 
 from antiphon.engine.ports import UpstreamError
 from antiphon.upstreams import http
-from antiphon.upstreams.http import HttpClient, Timeouts
+from antiphon.upstreams.http import Body, HttpClient, Timeouts
 
 QUICK = Timeouts(connect_seconds=0.05, first_byte_seconds=0.05, idle_seconds=0.05)
 
@@ -45,6 +45,29 @@ async def test_requests_at_the_same_time_have_connections_of_their_own() -> None
         client.close()
 
     assert server.connections == 5
+
+
+async def test_what_was_sent_is_let_go_when_the_reply_begins() -> None:
+    """A reply can last for an hour, and what was asked may be megabytes."""
+    end = asyncio.Event()
+
+    async def talk(conversation: Conversation) -> None:
+        await conversation.request()
+        await conversation.send(chunked(b"a", end=False))
+        await end.wait()
+        await conversation.send(chunked(b"b").partition(b"\r\n\r\n")[2])
+
+    async with serving(talk) as server:
+        client = HttpClient(server.url, Timeouts())
+        kept, body = Kept(), Body(b"x" * 1000)
+        asking = asyncio.ensure_future(client.send("POST", "/x", {}, body, kept))
+        await within(kept.began.wait())
+        assert body.data == b""
+        end.set()
+        await within(asking)
+        client.close()
+
+    assert bytes(kept.body) == b"ab"
 
 
 async def test_more_connections_than_may_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +135,7 @@ async def test_a_request_that_breaks_the_server_is_not_sent_for_ever() -> None:
         client = HttpClient(server.url, Timeouts())
         await asyncio.gather(*(get(client) for _ in range(3)))
         with pytest.raises(UpstreamError) as caught:
-            await within(client.send("POST", "/x", {}, b"poison", Kept()))
+            await within(client.send("POST", "/x", {}, Body(b"poison"), Kept()))
         client.close()
 
     assert caught.value.retryable
@@ -169,7 +192,7 @@ async def test_a_connection_whose_request_was_not_read_is_not_used_again() -> No
     async with serving(talk) as server:
         client = HttpClient(server.url, Timeouts())
         kept = Kept()
-        await within(client.send("POST", "/x", {}, b"x" * 20_000_000, kept))
+        await within(client.send("POST", "/x", {}, Body(b"x" * 20_000_000), kept))
         second = await get(client)
         done.set()
         client.close()

@@ -374,4 +374,5 @@ def _memories() -> Iterator[Any]:
 
     from antiphon.web.websocket import ConnectionMemory
 
+    gc.collect()  # what is left of talks before
     yield from (one for one in gc.get_objects() if isinstance(one, ConnectionMemory))

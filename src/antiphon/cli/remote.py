@@ -10,7 +10,7 @@ import msgspec
 from antiphon.config import ConfigError
 from antiphon.engine.ports import ModelInfo, UpstreamError
 from antiphon.upstreams.failures import failure_of
-from antiphon.upstreams.http import HttpClient, Receiver, Timeouts, Whole
+from antiphon.upstreams.http import Body, HttpClient, Receiver, Timeouts, Whole
 from antiphon.upstreams.listing import ModelList, infos
 
 #: How long a server on this machine may take to say what it offers.
@@ -69,14 +69,14 @@ class Remote:
 
     async def _get(self, path: str) -> Whole:
         whole = Whole()
-        await self._client.send("GET", path, self._headers, b"", whole)
+        await self._client.send("GET", path, self._headers, Body(), whole)
         if whole.status != 200:
             raise failure_of(whole.status, bytes(whole.body), whole.headers)
         return whole
 
     async def respond(self, body: bytes, receiver: Receiver) -> None:
         """One response, handed on as it comes.  Raises ``UpstreamError``."""
-        await self._client.send("POST", "/responses", self._headers, body, receiver)
+        await self._client.send("POST", "/responses", self._headers, Body(body), receiver)
 
     def close(self) -> None:
         self._client.close()

@@ -125,19 +125,20 @@ async def readable(
     ``earlier`` items come from before the request.  Raises ``ApiError`` 400 naming the part that cannot be read, or
     when there are more than ``at_most`` images and files.
     """
-    attached = sum(_attached(item) for item in items)
-    if attached > at_most:
-        text = f"Too many images and files: this server takes {at_most} in one context, but there are {attached}."
-        raise invalid(text, "input", "array_above_max_length")
     few = _AFewAtOnce(attachments)
     seen = list(items)
     paths: dict[int, str] = {}
+    attached = 0
     for index, item in enumerate(items):
         if index % ITEMS_AT_ONCE == 0:
             await asyncio.sleep(0)
-        if _attached(item):
+        if here := _attached(item):
             place = index if places is None else places[index]
             paths[index] = "previous_response_id" if place < earlier else f"input[{place - earlier}]"
+            attached += here
+    if attached > at_most:
+        text = f"Too many images and files: this server takes {at_most} in one context, but there are {attached}."
+        raise invalid(text, "input", "array_above_max_length")
     reading = (_readable(items[index], path, capabilities, few) for index, path in paths.items())
     for index, read in zip(paths, await _together(reading), strict=True):
         seen[index] = read

@@ -43,8 +43,8 @@ def recall(items: Sequence[ContextItem], box: Toolbox, thoughts: Thoughts | None
 
 def _without_cut(items: Sequence[ContextItem]) -> list[ContextItem]:
     """Without calls that an upstream made by itself and that were cut off: they have led to nothing."""
-    answered = {item.view.call_id for item in items if item.view.kind.endswith("_output")}
-    return [item for item in items if not _is_cut(item.view) or item.view.call_id in answered - {None}]
+    answered = {item.view.call_id for item in items if item.view.kind.endswith("_output")} - {None}
+    return [item for item in items if not _is_cut(item.view) or item.view.call_id in answered]
 
 
 def _is_cut(view: Item) -> bool:

@@ -5,13 +5,27 @@ Must not know of tasks, logs or readers.
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from antiphon.engine import compaction, context, intake, toolbox
 from antiphon.engine.calls import MayCall
 from antiphon.engine.compaction import Compactor
+from antiphon.engine.computing import computed
 from antiphon.engine.contracts import Compiler
 from antiphon.engine.intake import Taken
-from antiphon.engine.ports import Attachments, Clock, Context, Memory, Models, Seal, Store, Tool
+from antiphon.engine.ports import (
+    Attachments,
+    Capabilities,
+    Clock,
+    Context,
+    ContextItem,
+    Memory,
+    Models,
+    Seal,
+    Store,
+    Tool,
+)
 from antiphon.engine.recalling import recall
 from antiphon.engine.strictness import instructions, native_to
 from antiphon.engine.thoughts import Thoughts
@@ -20,6 +34,19 @@ from antiphon.protocol.errors import missing
 from antiphon.protocol.items import decode_item
 from antiphon.protocol.requests import CreateResponse, require_model
 from antiphon.runs.settings import Settings
+
+
+class Sorted(NamedTuple):
+    """The items that a model is to see and where each stands in the whole context, with the tools that it may call.
+
+    ``earlier``: how many items of the whole context come from before the request.
+    """
+
+    request: CreateResponse
+    items: list[ContextItem]
+    places: Sequence[int]
+    earlier: int
+    box: toolbox.Toolbox
 
 
 class Planner:
@@ -71,24 +98,15 @@ class Planner:
     ) -> Plan:
         """``earlier``: the bodies of the items before the request."""
         route = await self._models.route(require_model(request, self._settings.default_model))
-        before = context.view(earlier)
-        said = [*before, *taken]
-        if request.conversation_id is not None and not said:
-            raise missing("input")
-        compactor = Compactor(self._seal, project)
-        seen = compactor.seen(said, len(before))
-        whole = context.whole_calls(seen.items)
-        items, places = [seen.items[index] for index in whole], [seen.places[index] for index in whole]
-        context.check_pairs(items)
-        # What a context has set, and the tools that it has brought, outlive its compaction.
-        request = context.configured(request, said)
         takes = route.upstream.capabilities(route.model)
-        strict, foreign = self._settings.strict_tools, takes.foreign_tools
-        box = toolbox.sort(request, self._tools, strict=strict, items=said, earlier=len(before), foreign=foreign)
+        compactor = Compactor(self._seal, project)
+        sorting = partial(self._sorted, request, earlier, taken, compactor, takes)
+        request, items, places, before, box = await computed(sorting, items=len(earlier) + len(taken))
         at_most = self._settings.limits.attachments_max
-        items = await context.readable(items, len(before), takes, self._attachments, at_most, places)
+        items = await context.readable(items, before, takes, self._attachments, at_most, places)
         thoughts = Thoughts.of(request, self._seal, project)
-        items = recall(await thoughts.opened(items, bisect_left(places, len(before))), box)
+        items = await thoughts.opened(items, bisect_left(places, before))
+        items = await computed(partial(recall, items, box), items=len(items))
         declared = [offer.declaration for offer in box.offers.values() if offer.hosted is None]
         contracts = await self._compiler.contracts(request, declared)
         native = native_to(takes)
@@ -96,6 +114,28 @@ class Planner:
         if told is not None:
             items = [context.instruction(told), *items]
         return Plan(request, route, items, box, self._settings.limits, contracts, native, thoughts, compactor)
+
+    def _sorted(
+        self,
+        request: CreateResponse,
+        earlier: Sequence[bytes],
+        taken: Sequence[Taken],
+        compactor: Compactor,
+        takes: Capabilities,
+    ) -> Sorted:
+        before = context.view(earlier)
+        said = [*before, *taken]
+        if request.conversation_id is not None and not said:
+            raise missing("input")
+        seen = compactor.seen(said, len(before))
+        whole = context.whole_calls(seen.items)
+        items, places = [seen.items[index] for index in whole], [seen.places[index] for index in whole]
+        context.check_pairs(items)
+        # What a context has set, and the tools that it has brought, outlive its compaction.
+        request = context.configured(request, said)
+        strict, foreign = self._settings.strict_tools, takes.foreign_tools
+        box = toolbox.sort(request, self._tools, strict=strict, items=said, earlier=len(before), foreign=foreign)
+        return Sorted(request, items, places, len(before), box)
 
     async def plan_alone(self, project: str, request: CreateResponse) -> Plan:
         """The plan of a request that is not going to be run."""

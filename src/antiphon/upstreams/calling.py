@@ -9,16 +9,18 @@ import random
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from antiphon.engine.deltas import Delta
 from antiphon.engine.ports import Clock, Feed, Stop, UpstreamError
 from antiphon.upstreams.failures import failure_of
-from antiphon.upstreams.http import REPLY_MAX, HttpClient, Receiver, Timeouts, Whole
+from antiphon.upstreams.http import REPLY_MAX, Body, HttpClient, Receiver, Timeouts, Whole
 
 T = TypeVar("T")
+#: Makes deltas of what a reader says.
+Shape: TypeAlias = Callable[[Sequence[Any]], Sequence[Delta]]
 
 logger = logging.getLogger("antiphon.upstreams")
 
@@ -76,7 +78,7 @@ class Answer(Receiver):
         reader: Reader,
         *,
         stream: bool,
-        shape: Callable[[Sequence[Any]], Sequence[Delta]] | None = None,
+        shape: Shape | None = None,
         own_params: bool = False,
     ) -> None:
         #: Something was handed on: no other try may follow.
@@ -200,7 +202,7 @@ class Caller:
             await self._clock.sleep(_backoff(attempt) if wait is None else wait)
             attempt += 1
 
-    async def ask(self, path: str, body: bytes, answer: Answer, headers: Mapping[str, str] | None = None) -> Stop:
+    async def ask(self, path: str, body: Body, answer: Answer, headers: Mapping[str, str] | None = None) -> Stop:
         """One exchange, whose reply is handed on as it comes.  Raises ``UpstreamError``."""
         posting = {**self._posting, **headers} if headers else self._posting
         try:
@@ -222,7 +224,7 @@ class Caller:
         whole = Whole()
         with self._without_key():
             posting = self._posting | dict(headers or {})
-            await self._client.send("POST", path, posting, body, whole, from_root=from_root)
+            await self._client.send("POST", path, posting, Body(body), whole, from_root=from_root)
             if whole.status in _NO_SUCH_PATH:
                 return None
             if not 200 <= whole.status < 300:
@@ -261,7 +263,7 @@ class Caller:
         with self._without_key():
             try:
                 async with asyncio.timeout(MODELS_SECONDS):
-                    await self._client.send("GET", path, headers, b"", whole, from_root=from_root)
+                    await self._client.send("GET", path, headers, Body(), whole, from_root=from_root)
             except TimeoutError:
                 text = f"did not list its models within {MODELS_SECONDS:g} seconds."
                 raise self._of_it(text, status=504, code="upstream_timeout") from None

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from antiphon.engine.ports import UpstreamError
-from antiphon.upstreams.http import HttpClient, Timeouts, Whole
+from antiphon.upstreams.http import Body, HttpClient, Timeouts, Whole
 
 #: What is read of a reply at the most: llama.cpp sends its chat template along.
 ANSWER_MAX = 4 << 20
@@ -111,7 +111,7 @@ class _Server:
         short = _Short()
         try:
             async with asyncio.timeout_at(self._deadline):
-                await self._client.send("GET", path, {"accept": "application/json"}, b"", short)
+                await self._client.send("GET", path, {"accept": "application/json"}, Body(), short)
         except (UpstreamError, TimeoutError):
             return _Answer()
         try:

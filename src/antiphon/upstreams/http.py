@@ -46,6 +46,16 @@ class Flow(Protocol):
         """All that matters has come; the reply may end soon or be cut."""
 
 
+class Body:
+    """What is sent.  It is let go when the reply begins: no other try follows then, and a reply may last long."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = data
+
+    def let_go(self) -> None:
+        self.data = b""
+
+
 class Receiver:
     """Takes a reply as it comes.  Raises ``UpstreamError`` to give up on it."""
 
@@ -149,6 +159,7 @@ class Exchange:
         self._done: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._last_read = self._loop.time()
+        self._sent = Body()
         self._headers: dict[str, str] = {}
         self._headers_size = 0
         self._refused: UpstreamError | None = None
@@ -161,10 +172,11 @@ class Exchange:
         self._ending = False
         self._paused = False
 
-    async def run(self, request: bytes) -> bool:
+    async def run(self, head: bytes, body: Body) -> bool:
         """Sends a request and hands the reply on until its end; whether the connection can be used again."""
         connection = self._connection
         assert connection is not None
+        self._sent = body
         connection.exchange = self
         self._receiver.flow = self
         try:
@@ -172,7 +184,7 @@ class Exchange:
                 self.lost(None)
             else:
                 self._watch()
-                connection.write(request)
+                connection.write(head + body.data)
             await self._done
         except BaseException:
             connection.abort()
@@ -192,6 +204,7 @@ class Exchange:
         self._last_read = self._loop.time()
         if not self._began:
             self._began = True
+            self._sent.let_go()
             self._watch()
         try:
             self._parser.feed_data(data)
@@ -357,7 +370,7 @@ class HttpClient:
         method: str,
         path: str,
         headers: Mapping[str, str],
-        body: bytes,
+        body: Body,
         receiver: Receiver,
         *,
         from_root: bool = False,
@@ -366,17 +379,17 @@ class HttpClient:
 
         The path goes on the base URL's; with ``from_root`` the base URL's without its version.
         """
-        request = self._encode(method, (self._root if from_root else self._path) + path, headers, body)
+        head = self._head(method, (self._root if from_root else self._path) + path, headers, len(body.data))
         kept = self._kept()
         if kept is not None:
             try:
-                return await self._exchange(kept, request, receiver)
+                return await self._exchange(kept, head, body, receiver)
             except _Stale:
                 pass  # closed by the other side while it lay idle: once more, on a fresh one
-        return await self._exchange(await self._connect(), request, receiver)
+        return await self._exchange(await self._connect(), head, body, receiver)
 
-    async def _exchange(self, connection: Connection, request: bytes, receiver: Receiver) -> None:
-        reusable = await Exchange(connection, receiver, self._timeouts).run(request)
+    async def _exchange(self, connection: Connection, head: bytes, body: Body, receiver: Receiver) -> None:
+        reusable = await Exchange(connection, receiver, self._timeouts).run(head, body)
         if reusable and not self._closed and len(self._idle) < POOL_MAX:
             self._idle.append(connection)
         else:
@@ -390,11 +403,11 @@ class HttpClient:
                 return connection
         return None
 
-    def _encode(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    def _head(self, method: str, path: str, headers: Mapping[str, str], length: int) -> bytes:
         lines = [f"{method} {path} HTTP/1.1", f"host: {self._netloc}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        lines += [f"content-length: {len(body)}", "", ""]
-        return "\r\n".join(lines).encode("ascii") + body
+        lines += [f"content-length: {length}", "", ""]
+        return "\r\n".join(lines).encode("ascii")
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()

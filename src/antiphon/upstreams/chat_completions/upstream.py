@@ -1,11 +1,12 @@
 """The upstream behind the dialect: one call is one exchange, retried only before the first token."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any, Unpack
 
-from antiphon.engine.deltas import Delta
+from antiphon.engine.computing import computed
 from antiphon.engine.ports import Capabilities, Clock, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
-from antiphon.upstreams.calling import Answer
+from antiphon.upstreams.calling import Answer, Shape
 from antiphon.upstreams.chat_completions.continuing import Continuation
 from antiphon.upstreams.chat_completions.counting import counted, has_images
 from antiphon.upstreams.chat_completions.failures import refuses_thinking
@@ -14,6 +15,7 @@ from antiphon.upstreams.chat_completions.request import encode, form_of
 from antiphon.upstreams.chat_completions.servers import LLAMACPP, Properties, enforces, forces, goes_on
 from antiphon.upstreams.chat_completions.stream import Reply
 from antiphon.upstreams.dialect import Dialect, Settings
+from antiphon.upstreams.http import Body
 from antiphon.upstreams.listing import Listed, ModelList, infos
 
 #: What OpenAI's models take as files.
@@ -74,16 +76,22 @@ class ChatCompletions(Dialect[Options]):
         options = self.options_for(request.model)
         prefilled = request.prefix is not None
         stream = bool(request.request.stream or request.request.background or prefilled)
-        form = self._form(request, stream=stream, thinking=thinking)
+        wording = partial(self._worded, request, stream=stream, thinking=thinking)
+        body, shape = await computed(wording, items=len(request.items))
         reply = Reply("off" if prefilled else options.think, request.tools)
-        answer = Answer(feed, reply, stream=stream, shape=self._shape(request, form))
-        return await self._caller.ask("/chat/completions", encode(form), answer)
+        answer = Answer(feed, reply, stream=stream, shape=shape)
+        return await self._caller.ask("/chat/completions", body, answer)
+
+    def _worded(self, request: ModelRequest, *, stream: bool, thinking: bool) -> tuple[Body, Shape | None]:
+        """What is sent, and what shapes the reply."""
+        form = self._form(request, stream=stream, thinking=thinking)
+        return Body(encode(form)), self._shape(request, form)
 
     def _form(self, request: ModelRequest, *, stream: bool, thinking: bool) -> dict[str, Any]:
         """The members of the body."""
         return form_of(request, self.options_for(request.model), stream=stream, thinking=thinking)
 
-    def _shape(self, request: ModelRequest, form: dict[str, Any]) -> Callable[[Sequence[Any]], Sequence[Delta]] | None:
+    def _shape(self, request: ModelRequest, form: dict[str, Any]) -> Shape | None:
         """What makes of the reply what was asked for, where the server does not tell it as such."""
         if request.prefix is None:
             return None
@@ -92,7 +100,8 @@ class ChatCompletions(Dialect[Options]):
     async def count(self, request: ModelRequest) -> int | None:
         if has_images(request.items):
             return None
-        form = form_of(request, self.options_for(request.model), stream=False)
+        forming = partial(form_of, request, self.options_for(request.model), stream=False)
+        form = await computed(forming, items=len(request.items))
         return await self._caller.counting(counted(self._server(request.model), form, self._caller.post))
 
     async def models(self) -> list[ModelInfo]:

@@ -1,10 +1,9 @@
 """The engine's server as a dialect: chat completions, with calls that are forced for certain."""
 
-from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
-from antiphon.engine.deltas import Delta
 from antiphon.engine.ports import Clock, ModelRequest
+from antiphon.upstreams.calling import Shape
 from antiphon.upstreams.chat_completions import ChatCompletions, Options
 from antiphon.upstreams.chat_completions.servers import LLAMACPP
 from antiphon.upstreams.dialect import Settings
@@ -24,5 +23,5 @@ class LlamaCpp(ChatCompletions):
         form = super()._form(request, stream=stream, thinking=thinking)
         return forced(form, shows_tools=self._shows_tools) if is_forced(form) else form
 
-    def _shape(self, request: ModelRequest, form: dict[str, Any]) -> Callable[[Sequence[Any]], Sequence[Delta]] | None:
+    def _shape(self, request: ModelRequest, form: dict[str, Any]) -> Shape | None:
         return CallReader(request.tools).take if "grammar" in form else super()._shape(request, form)

@@ -2,14 +2,17 @@
 
 from collections.abc import Awaitable
 from datetime import datetime
+from functools import partial
 from urllib.parse import quote
 
 import msgspec
 
+from antiphon.engine.computing import computed
 from antiphon.engine.ports import Capabilities, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
 from antiphon.protocol.requests import CreateResponse
 from antiphon.upstreams.calling import Answer
 from antiphon.upstreams.dialect import Dialect
+from antiphon.upstreams.http import Body
 from antiphon.upstreams.messages.options import Options
 from antiphon.upstreams.messages.request import counted, form_of, headers_of, unheeded
 from antiphon.upstreams.messages.stream import Continuation, Reply
@@ -68,15 +71,17 @@ class Messages(Dialect[Options]):
 
     async def _call(self, request: ModelRequest, feed: Feed) -> Stop:
         options = self.options_for(request.model)
-        form = form_of(request, options, self._maker, stream=True)
+        form = partial(form_of, request, options, self._maker, stream=True)
+        body = await computed(lambda: Body(encode(form())), items=len(request.items))
         answer = Answer(
             feed, Reply(self._maker, request.tools), stream=True, shape=Continuation(request.prefix or "").take
         )
-        return await self._caller.ask("/messages", encode(form), answer, headers_of(options))
+        return await self._caller.ask("/messages", body, answer, headers_of(options))
 
     async def count(self, request: ModelRequest) -> int | None:
         options = self.options_for(request.model)
-        body = encode(counted(form_of(request, options, self._maker, stream=False)))
+        form = partial(form_of, request, options, self._maker, stream=False)
+        body = await computed(lambda: encode(counted(form())), items=len(request.items))
         return await self._caller.input_tokens("/messages/count_tokens", body, headers_of(options))
 
     async def models(self) -> list[ModelInfo]:

@@ -1,12 +1,15 @@
 """The upstream behind the dialect: state is kept here, so that every call brings its whole input."""
 
 from collections.abc import Awaitable
+from functools import partial
 
 import msgspec
 
+from antiphon.engine.computing import computed
 from antiphon.engine.ports import Capabilities, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
 from antiphon.upstreams.calling import Answer
 from antiphon.upstreams.dialect import Dialect
+from antiphon.upstreams.http import Body
 from antiphon.upstreams.listing import ModelList, infos
 from antiphon.upstreams.responses.options import Options
 from antiphon.upstreams.responses.request import counted, form_of, has_sealed, wants_stream
@@ -62,13 +65,15 @@ class Responses(Dialect[Options]):
 
     async def _call(self, request: ModelRequest, feed: Feed, *, sealed: bool) -> Stop:
         stream = wants_stream(request)
-        form = form_of(request, self.options_for(request.model), self._maker, stream=stream, sealed=sealed)
+        form = partial(form_of, request, self.options_for(request.model), self._maker, stream=stream, sealed=sealed)
+        body = await computed(lambda: Body(encode(form())), items=len(request.items))
         answer = Answer(feed, Reply(self._maker, request.tools), stream=stream, own_params=True)
-        return await self._caller.ask("/responses", encode(form), answer)
+        return await self._caller.ask("/responses", body, answer)
 
     async def count(self, request: ModelRequest) -> int | None:
-        form = form_of(request, self.options_for(request.model), self._maker, stream=False)
-        return await self._caller.input_tokens("/responses/input_tokens", encode(counted(form)))
+        form = partial(form_of, request, self.options_for(request.model), self._maker, stream=False)
+        body = await computed(lambda: encode(counted(form())), items=len(request.items))
+        return await self._caller.input_tokens("/responses/input_tokens", body)
 
     async def models(self) -> list[ModelInfo]:
         return infos(await self._caller.listed("/models", ModelList, instance=self._instance), self.owner)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from antiphon.engine.computing import computed
 from antiphon.engine.idempotency import KEY_MAX
 from antiphon.engine.ports import Listing, Store, Stored
 from antiphon.engine.retelling import retold
@@ -38,12 +39,13 @@ Begin = Callable[[], Awaitable[Run | Stored]]
 
 async def read_request(request: Request, max_bytes: int, templates: Templates) -> CreateResponse:
     """The body of a create, or of what takes the same."""
-    return read(await request.json(max_bytes), request, templates)
+    return await read(await request.json(max_bytes), request, templates)
 
 
-def read(body: bytes, request: Request, templates: Templates) -> CreateResponse:
+async def read(body: bytes, request: Request, templates: Templates) -> CreateResponse:
     """Likewise, of a body that is here."""
-    return read_create(body, partial(templates.overlay, project=request.project))
+    overlay = partial(templates.overlay, project=request.project)
+    return await computed(partial(read_create, body, overlay), size=len(body))
 
 
 class Responses:
@@ -63,7 +65,7 @@ class Responses:
     async def create(self, request: Request) -> Reply | None:
         """POST /v1/responses"""
         sent = await request.json(self._settings.body_max_bytes)
-        body = read(sent, request, self._templates)
+        body = await read(sent, request, self._templates)
         key = _key(request)
         begin: Begin = partial(self._runs.create, request.project, body)
         if key is not None:
