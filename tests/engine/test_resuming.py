@@ -19,6 +19,7 @@ from antiphon.engine.deltas import (
     SummaryDelta,
     TextDelta,
 )
+from antiphon.engine.estimates import tokens_of
 from antiphon.engine.ports import Stop, ToolResult
 from antiphon.engine.turns import Limits
 from antiphon.protocol.events import Event
@@ -91,7 +92,7 @@ async def test_cut_text_is_continued_in_place(prefill: bool) -> None:
     assert again.output == ["message 'Once upon a time'"]
     assert deltas(again, "output_text") == ["Once ", "upon", " a time"]
     [asked] = again.requests
-    assert asked.request.max_output_tokens == 100 - len("Once upon") // 4
+    assert asked.request.max_output_tokens == 100 - tokens_of("Once upon")
     assert asked.prefix == ("Once upon" if prefill else None)
     assert len(again.seen[0]) == (1 if prefill else 3)
     if not prefill:

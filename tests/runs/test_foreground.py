@@ -10,7 +10,7 @@ from tests.runs.stage import Follower, Make, checked, failure_of, id_of, texts, 
 from tests.specification.conformance import check_error
 
 from antiphon.clock import SystemClock
-from antiphon.engine.deltas import CallDelta, RefusalDelta, TextDelta
+from antiphon.engine.deltas import CallDelta, ReasoningDelta, RefusalDelta, TextDelta
 from antiphon.engine.ports import Context, Parent, Record, Stop, UpstreamError
 from antiphon.protocol.errors import unavailable
 from antiphon.runs.log import LiveLog
@@ -143,6 +143,16 @@ async def test_usage_that_nobody_told_is_estimated_and_says_so(stage: Make) -> N
     assert usage["estimated"] is True
     assert usage["input_tokens"] > 0
     assert usage["output_tokens"] > 0
+
+
+async def test_reasoning_of_which_nobody_tells_the_tokens_has_its_part_of_them(stage: Make) -> None:
+    here = stage([[ReasoningDelta("x" * 30)], [TextDelta("y" * 10)], Stop("stop", told(5, 40))])
+
+    usage = (await here.answer())["usage"]
+
+    assert "estimated" not in usage
+    assert usage["output_tokens"] == 40
+    assert usage["output_tokens_details"]["reasoning_tokens"] == 30
 
 
 @pytest.mark.parametrize(("days", "kept"), [(30, 30 * 86400), (0, None)])

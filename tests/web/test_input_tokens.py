@@ -11,8 +11,8 @@ from tests.specification.conformance import check_error, check_openai
 from tests.web.client import Client, Json, Reply, asked, check_headers
 from tests.web.conftest import Serve, Serving
 
+from antiphon.engine.estimates import BYTES_PER_TOKEN, IMAGE_TOKENS, ITEM_TOKENS
 from antiphon.engine.ports import Context, ContextItem, ModelRequest, Parent, UpstreamError
-from antiphon.engine.window import BYTES_PER_TOKEN, IMAGE_TOKENS, ITEM_TOKENS
 from antiphon.upstreams.scripted import ScriptedUpstream
 from antiphon.web.api.input_tokens import ESTIMATED
 
@@ -165,6 +165,8 @@ async def test_an_estimate_is_named_so(serve: Serve) -> None:
     assert reply.headers["x-antiphon-warnings"] == ESTIMATED
 
 
+GRAMMAR = {"type": "grammar", "syntax": "regex", "definition": "[0-9]{1,9}" + "|a" * 15}
+FORMAT: Json = {"type": "json_schema", "name": "form", "schema": {"type": "object", "title": "x" * 80}}
 PART = {"type": "input_text", "text": "x" * 40}
 
 
@@ -191,8 +193,24 @@ PART = {"type": "input_text", "text": "x" * 40}
             {"input": "", "tools": [{**LOOK, "description": "x" * 79}]},
             4 + (4 + 79 + len('{"type": "object"}')) // 4 + 1,
         ),
+        (
+            {"input": "", "tools": [{"type": "custom", "name": "calc", "format": GRAMMAR}]},
+            4 + (4 + len(GRAMMAR["definition"]) + len("null")) // 4,
+        ),
+        ({"input": "", "text": {"format": FORMAT}}, 4 + -(-(4 + len(json.dumps(FORMAT["schema"]))) // 4)),
     ],
-    ids=["nothing", "a letter", "bytes", "instructions", "parts", "an image", "calls", "tools"],
+    ids=[
+        "nothing",
+        "a letter",
+        "bytes",
+        "instructions",
+        "parts",
+        "an image",
+        "calls",
+        "tools",
+        "a grammar",
+        "a format",
+    ],
 )
 async def test_what_an_estimate_is_made_of(serve: Serve, parameters: Json, expected: int) -> None:
     here = await serve()
@@ -306,10 +324,10 @@ async def test_a_count_may_follow_a_count_on_one_connection(serve: Serve) -> Non
 def test_the_estimate_reads_items_of_earlier_turns() -> None:
     """Items reach it as they are stored, of whatever kind."""
     from antiphon.engine.context import view
+    from antiphon.engine.estimates import prompt_tokens
     from antiphon.protocol.requests import read_create
-    from antiphon.web.api.input_tokens import estimated
 
     odd = view([b'{"type":"web_search_call","id":"ws_1","content":{"a":1}}', b'{"type":"message","role":"user"}'])
     items: list[ContextItem] = list(odd)
 
-    assert estimated(ModelRequest("m", items, [], read_create(b'{"model":"m","input":"x"}'))) == ITEM_TOKENS
+    assert prompt_tokens(ModelRequest("m", items, [], read_create(b'{"model":"m","input":"x"}'))) == ITEM_TOKENS

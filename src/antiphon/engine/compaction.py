@@ -14,12 +14,13 @@ import msgspec
 from antiphon.engine import window
 from antiphon.engine.context import is_instruction, is_user
 from antiphon.engine.deltas import Delta, TextDelta
+from antiphon.engine.estimates import Measured, prompt_tokens
 from antiphon.engine.ports import ContextItem, ModelRequest, Route, Seal, UpstreamError
 from antiphon.engine.window import Ask
 from antiphon.protocol.errors import invalid
 from antiphon.protocol.items import ANSWERS, Item, decode_item, text_of_raw
 from antiphon.protocol.requests import CreateResponse
-from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
+from antiphon.protocol.responses import Usage
 
 encode = msgspec.json.encode
 
@@ -258,7 +259,7 @@ async def is_due(items: Sequence[ContextItem], ask: Ask, route: Route, request: 
     if window.at_most(asked) < threshold or split(items, room_of(route, request)).freed < threshold:
         return False
     tokens = await window.counted(asked, route)
-    return (window.estimated(asked) if tokens is None else tokens) >= threshold
+    return (prompt_tokens(asked) if tokens is None else tokens) >= threshold
 
 
 # --- The summary ---
@@ -272,20 +273,16 @@ async def summarize(items: Sequence[ContextItem], route: Route, request: CreateR
     plain = _plain(request, route)
     plea = _message("user", _ASK)
     heard = _Heard()
+    measured = Measured(heard)
 
     def ask(seen: Sequence[ContextItem]) -> ModelRequest:
         return ModelRequest(route.model, [*seen, plea], [], plain)
 
-    told = await window.answered(_spoken(items), ask, route, heard, drop=True, quiet=lambda: not heard.pieces)
+    told = await window.answered(_spoken(items), ask, route, measured, drop=True, quiet=lambda: not heard.pieces)
     text = "".join(heard.pieces).strip()[:SUMMARY_CHARS]
     if not text:
         raise UpstreamError("The model was asked to summarize the conversation and said nothing.")
-    return Made(text, told.stop.usage or _estimate(ask(told.items), text))
-
-
-def _estimate(asked: ModelRequest, text: str) -> Usage:
-    read, written = window.estimated(asked), len(text) // window.BYTES_PER_TOKEN
-    return Usage(read, InputDetails(), written, OutputDetails(), read + written, estimated=True)
+    return Made(text, measured.spoken.usage(told.stop.usage, ask(told.items)))
 
 
 def _plain(request: CreateResponse, route: Route) -> CreateResponse:

@@ -17,6 +17,7 @@ from antiphon.engine.compaction import Compactor
 from antiphon.engine.contracts import Contracts
 from antiphon.engine.deltas import Delta
 from antiphon.engine.draft import Draft
+from antiphon.engine.estimates import Measured, Spoken, tokens_of
 from antiphon.engine.fold import FoldedItem
 from antiphon.engine.forcing import Forcing, Keeper, demanded
 from antiphon.engine.narrowing import narrowed
@@ -42,12 +43,9 @@ from antiphon.engine.toolbox import Toolbox
 from antiphon.protocol.events import Event
 from antiphon.protocol.items import Item, decode_item
 from antiphon.protocol.requests import OUTPUT_TOKENS_MIN, CreateResponse
-from antiphon.protocol.responses import InputDetails, Outcome, OutputDetails, ResponseError, Usage
+from antiphon.protocol.responses import Outcome, ResponseError, Usage
 from antiphon.protocol.tools import Tool as Declaration
 from antiphon.protocol.tools import read_listed
-
-#: Characters a token stands for, where an upstream tells no usage (design decision 13).
-CHARS_PER_TOKEN = 4
 
 #: Tells events to whoever follows.
 Publish: TypeAlias = Callable[[list[Event]], None]
@@ -127,6 +125,9 @@ class Turns:
         #: Whether the call that ``tool_choice`` demands was made; it is forced once, or a loop would never end (5.3).
         self._forced = False
         self._usage: Usage | None = None
+        #: The last model call, and what is heard of its reply.
+        self._last: ModelRequest | None = None
+        self._heard: Measured | None = None
         self._hosted_calls = 0
         #: Whether a tool was run that is not read-only: then the whole must not be tried again unasked.
         self.had_effects = False
@@ -137,7 +138,7 @@ class Turns:
         hosted = {one.call.item_id for one in noted}
         self._publish(self._draft.settle(turn_over=not hosted <= done, hosted=hosted))
         if self._draft.fold.items:
-            self._usage = self._estimate(0)  # what the model's side told is not in the log
+            self._usage = self._told_so_far()
         calls = {one.call.item_id: one for one in noted}
         told: list[ContextItem] = []
         for item in self._draft.fold.items:
@@ -200,8 +201,8 @@ class Turns:
             await self._compact_when_due()
             # An item that is open was cut, and this model call goes on with it.
             seen = sum(item.body is not None for item in self._draft.fold.items)
-            stop = await self._kept_turn(seen)
-            self._count(stop, seen)
+            stop = await self._kept_turn()
+            self._count(stop)
             cut = stop.reason in _INCOMPLETE
             self._publish(self._draft.end_turn(cut=cut))
             hosted = [] if cut else self._draft.hosted_calls()
@@ -218,7 +219,7 @@ class Turns:
     def _completed(self) -> Outcome:
         return Outcome("completed", int(self._clock.now()), usage=self._usage)
 
-    async def _kept_turn(self, seen: int) -> Stop:
+    async def _kept_turn(self) -> Stop:
         """A model turn that keeps what is promised of it: asked again while it breaks that (design decision 14)."""
         keeper = self._keeper()
         if keeper is None:
@@ -227,14 +228,14 @@ class Turns:
             stop = await self._checked_call(keeper)
             verdict = await keeper.done(stop.reason)
             if isinstance(verdict, Fail):
-                self._count(stop, seen)
+                self._count(stop)
                 raise _Broken(verdict.error)
             if isinstance(verdict, Accept):
                 self._pleas, self._narrowed, self._forced = [], (), True
                 if verdict.deltas:
                     self._feed(verdict.deltas)
                 return stop
-            self._count(stop, seen)
+            self._count(stop)
             self._pleas, self._narrowed = verdict.messages, verdict.narrowed
 
     def _keeper(self) -> Keeper | None:
@@ -274,12 +275,13 @@ class Turns:
 
     async def _model_call(self, feed: Feed | None, *, drop: bool) -> Stop:
         before = len(self._draft.fold.items)
+        self._heard = Measured(feed or self._feed)
         try:
             stop, items = await window.answered(
                 self._items,
-                self._asked,
+                self._ask,
                 self._plan.route,
-                feed or self._feed,
+                self._heard,
                 drop=drop,
                 quiet=lambda: self._draft.quiet(before),
             )
@@ -287,6 +289,10 @@ class Turns:
             self._feed.on_pressure(_nothing, _nothing)  # its connection may serve another run from here on
         self._items = list(items)
         return stop
+
+    def _ask(self, items: Sequence[ContextItem]) -> ModelRequest:
+        self._last = self._asked(items)
+        return self._last
 
     def _asked(self, items: Sequence[ContextItem]) -> ModelRequest:
         """The next model call."""
@@ -334,16 +340,21 @@ class Turns:
         item = Item(type=compaction.KIND, id=item_id, encrypted_content=content)
         self._items = compactor.seen([*self._items, ContextItem(item, b"")]).items
 
-    def _count(self, stop: Stop, seen: int) -> None:
-        self._add(stop.usage or self._estimate(seen))
+    def _count(self, stop: Stop) -> None:
+        """Adds what the last model call took, as it was asked and heard."""
+        assert self._last is not None
+        assert self._heard is not None
+        self._add(self._heard.spoken.usage(stop.usage, self._last))
 
     def _add(self, usage: Usage) -> None:
         self._usage = usage if self._usage is None else self._usage.plus(usage)
 
-    def _estimate(self, seen: int) -> Usage:
-        read = sum(len(item.body) for item in self._items) // CHARS_PER_TOKEN
-        written = sum(len(item.json("completed")) for item in self._draft.fold.items[seen:]) // CHARS_PER_TOKEN
-        return Usage(read, InputDetails(), written, OutputDetails(), read + written, estimated=True)
+    def _told_so_far(self) -> Usage:
+        """What a run that is taken up has taken before: what the model's side told of it is not in the log."""
+        spoken = Spoken()
+        for item in self._draft.fold.items:
+            spoken.read(decode_item(item.json("completed")))
+        return spoken.usage(None, self._asked(self._items))
 
     def _remember(self, seen: int) -> None:
         items = [item for item in self._draft.fold.items[seen:] if item.type != compaction.KIND]  # it is heeded already
@@ -440,7 +451,7 @@ def _with_less_to_say(request: CreateResponse, said: str) -> CreateResponse:
     """What was said counts against the limit of the whole."""
     if request.max_output_tokens is None:
         return request
-    rest = max(OUTPUT_TOKENS_MIN, request.max_output_tokens - len(said) // CHARS_PER_TOKEN)
+    rest = max(OUTPUT_TOKENS_MIN, request.max_output_tokens - tokens_of(said))
     return msgspec.structs.replace(request, max_output_tokens=rest)
 
 

@@ -9,11 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from antiphon.engine.context import cut_before, cuts, drop_oldest_turns
 from antiphon.engine.ports import ContextItem, Feed, ModelRequest, Route, Stop, UpstreamError
-from antiphon.engine.toolbox import SEEN
-from antiphon.protocol.items import ANSWERS, Part, text_of_raw
 
-#: The estimate, where no tokenizer can be asked: bytes of UTF-8 per token, tokens around an item, tokens of an image.
-BYTES_PER_TOKEN, ITEM_TOKENS, IMAGE_TOKENS = 4, 4, 1000
 #: The bound: a token is at least a byte.  Tokens of a chat template, of what it puts around an item, and of an image.
 TEMPLATE_TOKENS_MAX, ITEM_TOKENS_MAX, IMAGE_TOKENS_MAX = 512, 32, 16_384
 #: What is left free for a reply of which no limit is given; never more than this part of the window.
@@ -21,7 +17,6 @@ RESERVE_TOKENS, RESERVE_PART = 1024, 8
 FULL = "context_length_exceeded"
 
 _TOO_LONG = "Your input exceeds the context window of this model: it has {tokens} tokens, and the window {window}."
-_SEEN = SEEN - {"reasoning"}
 
 #: The model request with these items of the context.
 Ask: TypeAlias = Callable[[Sequence[ContextItem]], ModelRequest]
@@ -100,6 +95,7 @@ def at_most(asked: ModelRequest) -> int:
     """Tokens that the prompt has at the most."""
     tools = sum(len(tool.raw) + len(tool.parameters) + len(tool.description or "") * 4 for tool in asked.tools)
     size = TEMPLATE_TOKENS_MAX + len(asked.request.instructions or "") * 4 + len(asked.prefix or "") * 4 + tools
+    size += len(asked.request.raw_text)
     images = 0
     for item in asked.items:
         size += size_of(item)
@@ -112,20 +108,3 @@ def size_of(item: ContextItem) -> int:
     view = item.view
     texts = [text for text in (view.arguments, view.input) if isinstance(text, str)]
     return max(len(item.body), len(view.content) + len(view.output) + 4 * sum(map(len, texts)))
-
-
-def estimated(asked: ModelRequest) -> int:
-    """Instructions, tools and what the model sees of the items: their text at so many bytes a token."""
-    texts = [asked.request.instructions or ""]
-    for tool in asked.tools:
-        texts += [tool.name or "", tool.description or "", bytes(tool.parameters).decode("utf-8", "replace")]
-    seen = [item.view for item in asked.items if item.view.kind in _SEEN]
-    images = 0
-    for view in seen:
-        texts += [value for value in (view.name, view.arguments, view.input) if isinstance(value, str)]
-        content = text_of_raw(view.output if view.kind in ANSWERS else view.content)
-        parts = [Part(text=content)] if isinstance(content, str) else content
-        texts += [part.text or part.refusal or "" for part in parts]
-        images += sum(part.type == "input_image" for part in parts)
-    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-    return -(-size // BYTES_PER_TOKEN) + ITEM_TOKENS * len(seen) + IMAGE_TOKENS * images

@@ -5,9 +5,9 @@ Nothing is run, stored or added to what is continued.  Must not know how plans a
 
 from typing import Protocol
 
+from antiphon.engine.estimates import prompt_tokens
 from antiphon.engine.ports import ModelRequest, UpstreamError
 from antiphon.engine.turns import Plan
-from antiphon.engine.window import estimated
 from antiphon.protocol.requests import CreateResponse
 from antiphon.runs.execution import as_api_error
 from antiphon.web.api.responses import Templates, read_request
@@ -46,7 +46,7 @@ class InputTokens:
         except UpstreamError as error:
             raise as_api_error(error) from None
         if tokens is None:
-            tokens = estimated(asked)
+            tokens = prompt_tokens(asked)
             request.warnings.insert(0, ESTIMATED)
         return Reply(b'{"object":"response.input_tokens","input_tokens":%d}' % tokens)
 
