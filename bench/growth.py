@@ -22,7 +22,7 @@ from antiphon.clock import SystemClock
 from antiphon.engine import intake, shell
 from antiphon.engine.deltas import TextDelta
 from antiphon.engine.draft import Draft
-from antiphon.engine.ports import Record
+from antiphon.engine.ports.stores import Record
 from antiphon.protocol.requests import read_create
 from antiphon.protocol.responses import Outcome, Usage
 from antiphon.stores.sqlite import SqliteStore

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from antiphon.engine import shell
-from antiphon.engine.ports import Parent, Record, StoredItem
+from antiphon.engine.ports.stores import Parent, Record, StoredItem
 from antiphon.protocol.requests import CreateResponse, Page, read_create
 from antiphon.protocol.responses import Outcome, Usage
 from antiphon.stores.sqlite import SqliteStore

@@ -18,7 +18,10 @@ from antiphon.attachments import FetchedAttachments
 from antiphon.clock import SystemClock
 from antiphon.config import Config, ConfigError, UpstreamConfig
 from antiphon.coordinators.local import LocalCoordinator
-from antiphon.engine.ports import Clock, Store, Tool, Upstream
+from antiphon.engine.ports.stores import Store
+from antiphon.engine.ports.tools import Tool
+from antiphon.engine.ports.upstreams import Upstream
+from antiphon.engine.ports.world import Clock
 from antiphon.engine.turns import Limits
 from antiphon.fetching import Fetcher
 from antiphon.prompts import Prompts

@@ -1,4 +1,4 @@
-"""Images and files that requests point at, fetched and read: ``engine.ports.Attachments``.
+"""Images and files that requests point at, fetched and read: ``engine.ports.world.Attachments``.
 
 Must not know what the model does with them.
 """

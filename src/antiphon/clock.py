@@ -1,4 +1,4 @@
-"""The real time and real names, behind ``engine.ports.Clock``."""
+"""The real time and real names, behind ``engine.ports.world.Clock``."""
 
 import asyncio
 import os

@@ -19,7 +19,7 @@ from tests.web.sockets import talking
 
 from antiphon.config import UpstreamConfig
 from antiphon.engine.deltas import AnnotationDelta, CallDelta, ReasoningDelta, RefusalDelta, SummaryDelta, TextDelta
-from antiphon.engine.ports import ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import ModelRequest, Stop, UpstreamError
 from antiphon.upstreams.scripted import Script, echo
 
 Json = dict[str, Any]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.acceptance.behaviours import instance
 
 from antiphon.engine.deltas import CallDelta, ReasoningDelta, RefusalDelta, TextDelta
-from antiphon.engine.ports import ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import ModelRequest, Stop, UpstreamError
 from antiphon.upstreams.scripted import Script, echo
 
 Json = dict[str, Any]

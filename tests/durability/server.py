@@ -23,7 +23,8 @@ from antiphon.assemble import Server
 from antiphon.cli.serving import run
 from antiphon.clock import SystemClock
 from antiphon.config import Config
-from antiphon.engine.ports import Store, Tool, ToolCall, ToolResult
+from antiphon.engine.ports.stores import Store
+from antiphon.engine.ports.tools import Tool, ToolCall, ToolResult
 from antiphon.protocol.tools import Tool as Declaration
 from antiphon.tools.scripted import ScriptedTool
 

@@ -14,7 +14,8 @@ from antiphon.engine.context import configured, view
 from antiphon.engine.deltas import CallDelta, Delta, TextDelta
 from antiphon.engine.draft import Draft
 from antiphon.engine.holding import Holding
-from antiphon.engine.ports import Capabilities, ContextItem, ModelRequest, Noted, Route, Tool, ToolCall, ToolResult
+from antiphon.engine.ports.tools import Noted, Tool, ToolCall, ToolResult
+from antiphon.engine.ports.upstreams import Capabilities, ContextItem, ModelRequest, Route
 from antiphon.engine.recalling import recall
 from antiphon.engine.turns import Limits, Plan, Turns
 from antiphon.protocol.events import Event

@@ -18,7 +18,7 @@ from antiphon.engine.calls import Callee, MayCall
 from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, RefusalDelta, TextDelta
 from antiphon.engine.draft import Draft
 from antiphon.engine.fold import Fold
-from antiphon.engine.ports import Stored
+from antiphon.engine.ports.stores import Stored
 from antiphon.engine.retelling import retold
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import read_create

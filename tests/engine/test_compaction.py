@@ -14,7 +14,7 @@ from antiphon.engine import compaction
 from antiphon.engine.compaction import Compactor, Split, split
 from antiphon.engine.context import view
 from antiphon.engine.deltas import TextDelta
-from antiphon.engine.ports import ContextItem, ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import ContextItem, ModelRequest, Stop, UpstreamError
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
 

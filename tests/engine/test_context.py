@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from antiphon.engine import context
-from antiphon.engine.ports import Capabilities, ContextItem
+from antiphon.engine.ports.upstreams import Capabilities, ContextItem
 from antiphon.protocol.errors import ApiError
 
 Json = dict[str, Any]

@@ -10,7 +10,7 @@ from tests.engine.playbook import call, reasoning, refusal, text
 from antiphon.engine.context import view
 from antiphon.engine.deltas import Delta, SummaryDelta
 from antiphon.engine.estimates import Spoken, prompt_tokens, tokens_of
-from antiphon.engine.ports import ModelRequest
+from antiphon.engine.ports.upstreams import ModelRequest
 from antiphon.protocol.items import decode_item
 from antiphon.protocol.requests import read_create
 from antiphon.protocol.responses import OutputDetails, Usage

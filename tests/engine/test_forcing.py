@@ -13,7 +13,7 @@ from antiphon.engine.contracts import Contracts, SchemaContract
 from antiphon.engine.deltas import CallDelta, Delta, ItemDelta, ReasoningDelta, RefusalDelta, TextDelta
 from antiphon.engine.forcing import Forcing, Keeper, demanded
 from antiphon.engine.narrowing import chosen, narrowed
-from antiphon.engine.ports import ModelRequest
+from antiphon.engine.ports.upstreams import ModelRequest
 from antiphon.engine.strictness import Accept, Fail, Retry, Strictness
 from antiphon.protocol import schemas
 from antiphon.protocol.items import text_of_raw

@@ -9,7 +9,8 @@ import pytest
 from tests.engine.loop import Json, Loop, call, says
 
 from antiphon.engine.deltas import ReasoningDelta
-from antiphon.engine.ports import Stop, ToolResult, UpstreamError
+from antiphon.engine.ports.tools import ToolResult
+from antiphon.engine.ports.upstreams import Stop, UpstreamError
 from antiphon.engine.turns import Limits
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage

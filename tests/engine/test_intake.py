@@ -15,9 +15,10 @@ from tests.specification.conformance import check_item
 
 from antiphon.engine import intake
 from antiphon.engine.intake import Taken
-from antiphon.engine.ports import Outcome, Record, StoredItem
+from antiphon.engine.ports.stores import Record, StoredItem
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.items import ID_PREFIXES, decode_item
+from antiphon.protocol.responses import Outcome
 from antiphon.stores.sqlite import SqliteStore
 
 Json = dict[str, Any]

@@ -20,7 +20,8 @@ from antiphon.engine.deltas import (
     TextDelta,
 )
 from antiphon.engine.estimates import tokens_of
-from antiphon.engine.ports import Stop, ToolResult
+from antiphon.engine.ports.tools import ToolResult
+from antiphon.engine.ports.upstreams import Stop
 from antiphon.engine.turns import Limits
 from antiphon.protocol.events import Event
 from antiphon.upstreams.scripted import Script

@@ -11,7 +11,7 @@ import pytest
 from antiphon.engine import strictness
 from antiphon.engine.contracts import Contract, Contracts, GrammarContract, SchemaContract
 from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, RefusalDelta, TextDelta
-from antiphon.engine.ports import ContextItem
+from antiphon.engine.ports.upstreams import ContextItem
 from antiphon.engine.strictness import Accept, Fail, Native, Retry, Strictness, instructions
 from antiphon.protocol import schemas
 from antiphon.protocol.items import text_of_raw

@@ -11,7 +11,7 @@ from tests.engine.playbook import CountingClock
 from antiphon.engine.context import view
 from antiphon.engine.deltas import Delta, ItemDelta, PartEnd, ReasoningDelta, SummaryDelta, TextDelta
 from antiphon.engine.draft import Draft
-from antiphon.engine.ports import ContextItem
+from antiphon.engine.ports.upstreams import ContextItem
 from antiphon.engine.thoughts import Thoughts
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.items import text_of_raw

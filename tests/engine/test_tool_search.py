@@ -10,7 +10,7 @@ from tests.engine.loop import Json, Loop, call, says
 
 from antiphon.engine.calls import SEARCH
 from antiphon.engine.deltas import CallDelta, TextDelta
-from antiphon.engine.ports import ModelRequest
+from antiphon.engine.ports.upstreams import ModelRequest
 from antiphon.engine.turns import Limits
 
 

@@ -13,7 +13,7 @@ from tests.engine.playbook import CountingClock
 
 from antiphon.engine import toolbox
 from antiphon.engine.context import view
-from antiphon.engine.ports import Tool
+from antiphon.engine.ports.tools import Tool
 from antiphon.engine.recalling import recall
 from antiphon.engine.toolbox import Toolbox
 from antiphon.protocol.errors import ApiError

@@ -14,7 +14,9 @@ from tests.specification.conformance import check_response, check_stream
 
 from antiphon.clock import SystemClock
 from antiphon.coordinators.local import LocalCoordinator
-from antiphon.engine.ports import Capabilities, ModelInfo, ModelRequest, Route, StoredItem, Tool
+from antiphon.engine.ports.stores import StoredItem
+from antiphon.engine.ports.tools import Tool
+from antiphon.engine.ports.upstreams import Capabilities, ModelInfo, ModelRequest, Route
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.events import Event
 from antiphon.protocol.items import text_of_raw

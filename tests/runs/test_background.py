@@ -12,7 +12,8 @@ from tests.runs.stage import Follower, Make, Stage, checked, failure_of, id_of, 
 from tests.specification.conformance import check_response
 
 from antiphon.engine.deltas import CallDelta, TextDelta
-from antiphon.engine.ports import Batch, Record, RunName, StoreError, UpstreamError
+from antiphon.engine.ports.stores import Batch, Record, RunName, StoreError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.protocol.errors import unavailable
 from antiphon.protocol.events import Event
 from antiphon.runs.flushing import Flusher

@@ -13,7 +13,8 @@ from tests.runs.stage import Json, Make, checked, failure_of, id_of, texts, type
 
 from antiphon.engine.compaction import Compacted
 from antiphon.engine.deltas import TextDelta
-from antiphon.engine.ports import Conversation, ModelRequest, StoredItem, UpstreamError
+from antiphon.engine.ports.stores import Conversation, StoredItem
+from antiphon.engine.ports.upstreams import ModelRequest, UpstreamError
 from antiphon.protocol.requests import read_compact
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.upstreams.scripted import Script

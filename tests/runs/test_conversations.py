@@ -10,7 +10,8 @@ import pytest
 from tests.runs.stage import Make, Stage, failure_of, id_of, texts, within
 
 from antiphon.engine.deltas import TextDelta
-from antiphon.engine.ports import Conversation, Hold, UpstreamError
+from antiphon.engine.ports.stores import Conversation, Hold
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.requests import Page
 from antiphon.runs.leases import Leases

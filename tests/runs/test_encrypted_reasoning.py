@@ -12,7 +12,7 @@ from tests.runs.stage import SEALER, Json, Make, failure_of, id_of, within
 from antiphon.clock import SystemClock
 from antiphon.engine.context import view
 from antiphon.engine.deltas import CallDelta, ItemDelta, ReasoningDelta, TextDelta
-from antiphon.engine.ports import ModelRequest
+from antiphon.engine.ports.upstreams import ModelRequest
 from antiphon.engine.thoughts import Thoughts
 from antiphon.protocol.items import text_of_raw
 from antiphon.tools.scripted import ScriptedTool

@@ -10,7 +10,7 @@ from tests.runs.stage import Make, checked, id_of, texts, types_of
 
 from antiphon.clock import SystemClock
 from antiphon.engine.deltas import CallDelta, TextDelta
-from antiphon.engine.ports import Capabilities, Stop
+from antiphon.engine.ports.upstreams import Capabilities, Stop
 from antiphon.tools.scripted import ScriptedTool
 from antiphon.upstreams.scripted import Script
 

@@ -11,7 +11,8 @@ from tests.specification.conformance import check_error
 
 from antiphon.clock import SystemClock
 from antiphon.engine.deltas import CallDelta, ReasoningDelta, RefusalDelta, TextDelta
-from antiphon.engine.ports import Context, Parent, Record, Stop, UpstreamError
+from antiphon.engine.ports.stores import Context, Parent, Record
+from antiphon.engine.ports.upstreams import Stop, UpstreamError
 from antiphon.protocol.errors import unavailable
 from antiphon.runs.log import LiveLog
 from antiphon.runs.run import Run

@@ -9,7 +9,7 @@ import pytest
 from tests.runs.stage import Make, checked, types_of
 
 from antiphon.engine.deltas import ItemDelta, ItemEvent, TextDelta
-from antiphon.engine.ports import Capabilities
+from antiphon.engine.ports.upstreams import Capabilities
 from antiphon.protocol.errors import ApiError
 
 Json = dict[str, Any]

@@ -12,7 +12,8 @@ from tests.runs.stage import Follower, Json, Make, Stage, checked, failure_of, i
 
 from antiphon.engine.deltas import TextDelta
 from antiphon.engine.idempotency import KeyClaim
-from antiphon.engine.ports import Record, Stop, Stored, UpstreamError
+from antiphon.engine.ports.stores import Record, Stored
+from antiphon.engine.ports.upstreams import Stop, UpstreamError
 from antiphon.protocol.errors import unavailable
 from antiphon.protocol.fingerprint import fingerprint
 from antiphon.protocol.requests import CreateResponse, read_create

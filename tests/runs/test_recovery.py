@@ -13,7 +13,8 @@ from tests.specification.conformance import check_response
 
 from antiphon.clock import SystemClock
 from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, TextDelta
-from antiphon.engine.ports import RunName, StoreError, Tool
+from antiphon.engine.ports.stores import RunName, StoreError
+from antiphon.engine.ports.tools import Tool
 from antiphon.protocol.errors import unavailable
 from antiphon.runs import recovery
 from antiphon.stores.sqlite import SqliteStore

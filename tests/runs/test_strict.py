@@ -8,7 +8,7 @@ import pytest
 from tests.runs.stage import Make, checked, failure_of, id_of, texts, types_of
 
 from antiphon.engine.deltas import CallDelta, RefusalDelta, TextDelta
-from antiphon.engine.ports import Capabilities
+from antiphon.engine.ports.upstreams import Capabilities
 
 Json = dict[str, Any]
 SCHEMA: Json = {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tests.runs.stage import Json, Make, checked, failure_of, texts
 
 from antiphon.engine.deltas import TextDelta
-from antiphon.engine.ports import Capabilities, ModelRequest, UpstreamError
+from antiphon.engine.ports.upstreams import Capabilities, ModelRequest, UpstreamError
 from antiphon.upstreams.scripted import Script, ScriptedUpstream
 
 OVER = UpstreamError("Too long.", status=400, code="context_length_exceeded", param="input")

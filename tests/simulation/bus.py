@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.loop import Process
 
-from antiphon.engine.ports import RunName
+from antiphon.engine.ports.stores import RunName
 
 if TYPE_CHECKING:
     from tests.simulation.node import SimulatedClock

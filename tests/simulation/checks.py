@@ -15,7 +15,8 @@ from tests.simulation.scenario import ASK, Scenario, exchanges, text_of
 from tests.specification.streams import check_laws
 
 from antiphon.engine.fold import Fold
-from antiphon.engine.ports import ModelRequest, Stored
+from antiphon.engine.ports.stores import Stored
+from antiphon.engine.ports.upstreams import ModelRequest
 from antiphon.protocol.events import TERMINAL_TYPES, Event
 from antiphon.protocol.responses import TERMINAL
 

@@ -14,7 +14,7 @@ import msgspec
 from tests.simulation.node import ConnectionLost, Node
 from tests.simulation.scenario import Scenario, draw
 
-from antiphon.engine.ports import RunName, StoreError
+from antiphon.engine.ports.stores import RunName, StoreError
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.events import TERMINAL_TYPES, Event
 from antiphon.protocol.requests import read_create

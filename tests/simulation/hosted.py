@@ -14,14 +14,14 @@ from tests.simulation.ledger import Ledger
 from tests.simulation.loop import OWNER
 from tests.simulation.scenario import CHANGE, LOOKUP
 
-from antiphon.engine.ports import ToolCall, ToolError, ToolResult
+from antiphon.engine.ports.tools import ToolCall, ToolError, ToolResult
 from antiphon.protocol.tools import Tool as Declaration
 
 _PARAMETERS = msgspec.Raw(b'{"type":"object","properties":{}}')
 
 
 class SimulatedTool:
-    """``engine.ports.Tool``."""
+    """``engine.ports.tools.Tool``."""
 
     def __init__(self, name: str, random: Random, ledger: Ledger) -> None:
         self.item_type = f"antiphon:{name}_call"

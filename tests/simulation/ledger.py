@@ -14,7 +14,8 @@ from typing import NamedTuple
 import msgspec
 from tests.simulation.loop import Process
 
-from antiphon.engine.ports import Batch, Claim, Record, RunName, ToolCall, ToolResult
+from antiphon.engine.ports.stores import Batch, Claim, Record, RunName
+from antiphon.engine.ports.tools import ToolCall, ToolResult
 from antiphon.protocol.events import TERMINAL_TYPES, Event
 
 

@@ -16,21 +16,19 @@ from tests.simulation.ledger import Ledger
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.weather import Weather
 
-from antiphon.engine.ports import (
+from antiphon.engine.ports.stores import (
     Batch,
     Begun,
     Claim,
     Context,
     Listing,
-    Noted,
     Parent,
     Record,
     RunName,
     Stored,
     StoreError,
-    ToolCall,
-    ToolResult,
 )
+from antiphon.engine.ports.tools import Noted, ToolCall, ToolResult
 from antiphon.protocol.errors import unavailable
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page
@@ -47,7 +45,7 @@ Note = Callable[[Any, int], None]
 
 
 class Link:
-    """``engine.ports.Store`` for one node.  ``crash`` kills it, ``tell`` writes the trace."""
+    """``engine.ports.stores.Store`` for one node.  ``crash`` kills it, ``tell`` writes the trace."""
 
     def __init__(
         self,

@@ -17,7 +17,8 @@ from tests.simulation.link import Link
 
 from antiphon.engine.draft import Draft
 from antiphon.engine.holding import Holding
-from antiphon.engine.ports import Batch, Claim, Noted, Record, RunName
+from antiphon.engine.ports.stores import Batch, Claim, Record, RunName
+from antiphon.engine.ports.tools import Noted
 from antiphon.engine.turns import Turns
 from antiphon.protocol.events import Event
 from antiphon.protocol.responses import Outcome

@@ -15,7 +15,7 @@ from tests.simulation.loop import Process, SimulatedLoop
 
 from antiphon.coordinators.local import LocalCoordinator
 from antiphon.engine.coordination import Coordinator
-from antiphon.engine.ports import StoreError
+from antiphon.engine.ports.stores import StoreError
 from antiphon.engine.turns import Limits
 from antiphon.protocol.errors import ApiError
 from antiphon.runs import recovery
@@ -47,7 +47,7 @@ class ConnectionLost(Exception):
 
 
 class SimulatedClock:
-    """``engine.ports.Clock``; the clocks of nodes differ."""
+    """``engine.ports.world.Clock``; the clocks of nodes differ."""
 
     def __init__(self, loop: SimulatedLoop, ids: Callable[[], int], offset: float) -> None:
         self._loop = loop

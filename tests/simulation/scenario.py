@@ -18,7 +18,7 @@ import msgspec
 from tests.simulation.ledger import Attempt, Ledger
 
 from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, RefusalDelta, TextDelta
-from antiphon.engine.ports import Capabilities, Feed, ModelInfo, ModelRequest, Route, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Capabilities, Feed, ModelInfo, ModelRequest, Route, Stop, UpstreamError
 from antiphon.protocol.items import text_of_raw
 from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.responses import Usage
@@ -127,7 +127,7 @@ def _turn(random: Random, calls: list[tuple[int, str]]) -> Turn:
 
 
 class SimulatedModel:
-    """``engine.ports.Upstream`` and ``Models`` of one node."""
+    """``engine.ports.upstreams.Upstream`` and ``Models`` of one node."""
 
     def __init__(self, random: Random, ledger: Ledger, scenarios: dict[str, Scenario], stage: Any) -> None:
         self._random = random

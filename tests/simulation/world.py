@@ -25,7 +25,8 @@ from tests.simulation.loop import OWNER, SimulatedLoop
 from tests.simulation.node import Node, draw_settings
 from tests.simulation.scenario import Scenario, SimulatedModel, text_of
 
-from antiphon.engine.ports import ModelRequest, RunName
+from antiphon.engine.ports.stores import RunName
+from antiphon.engine.ports.upstreams import ModelRequest
 from antiphon.runs import following, log
 from antiphon.stores import rows
 from antiphon.stores.sqlite import store

@@ -1,5 +1,6 @@
-"""The contract of ``engine.ports.Store``, for every store: a module of tests subclasses ``StoreContract`` and gives it
-a fixture ``stores``.
+"""The contract of ``engine.ports.stores.Store``, for every store.
+
+A module of tests subclasses ``StoreContract`` and gives it a fixture ``stores``.
 
 Background runs and deleting are contracts of their own (``contract_background``, ``contract_owners``,
 ``contract_removal``).
@@ -17,7 +18,8 @@ from tests.stores.contract_keys import KeyContract
 from tests.stores.contract_owners import OwnerContract
 from tests.stores.world import CALL, LARGE, SMALL, Stores, World, item, items, record
 
-from antiphon.engine.ports import FIRST_FENCE, Disowned, Noted, RunName, Store, StoreError, ToolResult
+from antiphon.engine.ports.stores import FIRST_FENCE, Disowned, RunName, Store, StoreError
+from antiphon.engine.ports.tools import Noted, ToolResult
 from antiphon.protocol.responses import Outcome, ResponseError, Shell, Usage
 
 

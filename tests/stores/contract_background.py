@@ -11,16 +11,8 @@ import random
 import pytest
 from tests.stores.world import CALL, LARGE, Stores, World, batch, event, item, items, record
 
-from antiphon.engine.ports import (
-    FIRST_FENCE,
-    Batch,
-    Disowned,
-    Noted,
-    RunName,
-    Store,
-    ToolCall,
-    ToolResult,
-)
+from antiphon.engine.ports.stores import FIRST_FENCE, Batch, Disowned, RunName, Store
+from antiphon.engine.ports.tools import Noted, ToolCall, ToolResult
 from antiphon.protocol.events import Event
 from antiphon.stores.rows import EVENT_BATCHES_MAX, EVENT_BYTES_MAX
 

@@ -1,4 +1,4 @@
-"""The contract of ``engine.ports.Conversations``, for every store."""
+"""The contract of ``engine.ports.stores.Conversations``, for every store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.stores.talking import ENDS, LOCKED, LONG, Life, Talk
 from tests.stores.world import Stores, item, items, name_of, record, within
 
-from antiphon.engine.ports import FIRST_FENCE, Batch, Context, Conversation, Hold, Store
+from antiphon.engine.ports.stores import FIRST_FENCE, Batch, Context, Conversation, Hold, Store
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.requests import Page
 

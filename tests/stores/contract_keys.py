@@ -8,7 +8,7 @@ import pytest
 from tests.stores.world import Stores, World, record
 
 from antiphon.engine.idempotency import Bound, KeyClaim, Standing
-from antiphon.engine.ports import Store
+from antiphon.engine.ports.stores import Store
 from antiphon.protocol.errors import ApiError
 
 #: A hold that outlives the test.

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 from tests.stores.world import CALL, World, batch, items, record
 
-from antiphon.engine.ports import FIRST_FENCE, Claim, Disowned, Noted, RunName, Store, ToolCall, ToolResult
+from antiphon.engine.ports.stores import FIRST_FENCE, Claim, Disowned, RunName, Store
+from antiphon.engine.ports.tools import Noted, ToolCall, ToolResult
 
 RESULT = ToolResult({}, "It is so.")
 

@@ -12,7 +12,7 @@ import random
 import pytest
 from tests.stores.world import CALL, Model, Stores, World, item, items, record
 
-from antiphon.engine.ports import FIRST_FENCE, Context, Record, Store
+from antiphon.engine.ports.stores import FIRST_FENCE, Context, Record, Store
 from antiphon.protocol.errors import ApiError
 
 TOOLS = b"[" + b"1," * 400 + b"1]"

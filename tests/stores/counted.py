@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 from tests.stores.world import items, record
 
-from antiphon.engine.ports import Parent
+from antiphon.engine.ports.stores import Parent
 from antiphon.stores.queries import Queries
 from antiphon.stores.sqlite import database
 from antiphon.stores.sqlite.groups import Groups

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.stores.world import World, items, name_of, record
 
-from antiphon.engine.ports import Context, Conversation, Hold, Parent, Record, Store, StoredItem
+from antiphon.engine.ports.stores import Context, Conversation, Hold, Parent, Record, Store, StoredItem
 from antiphon.protocol.requests import Page
 from antiphon.protocol.responses import Outcome
 

@@ -12,7 +12,7 @@ from tests.stores.counted import Counted
 from tests.stores.talking import Talk
 from tests.stores.world import item, record
 
-from antiphon.engine.ports import Conversation, Hold, Parent
+from antiphon.engine.ports.stores import Conversation, Hold, Parent
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.stores.sqlite.operations import Add, Converse, Enter, Leave, Save
 

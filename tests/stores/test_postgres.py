@@ -13,7 +13,7 @@ from tests.stores.contract_removal import Life, RemovalContract, agrees
 from tests.stores.postgres_server import DATABASE, EMPTY, PostgresServer
 from tests.stores.world import World, items
 
-from antiphon.engine.ports import Store
+from antiphon.engine.ports.stores import Store
 from antiphon.stores.postgres import PostgresStore, Settings
 
 

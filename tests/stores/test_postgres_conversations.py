@@ -9,7 +9,7 @@ from typing import Any
 from tests.stores.talking import LOCKED, LONG, Talk
 from tests.stores.world import World, item, items, within
 
-from antiphon.engine.ports import Hold
+from antiphon.engine.ports.stores import Hold
 from antiphon.protocol.errors import ApiError
 
 

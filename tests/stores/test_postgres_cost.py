@@ -13,7 +13,8 @@ from tests.stores.postgres_fleet import session
 from tests.stores.postgres_server import PostgresServer
 from tests.stores.world import CALL, PATIENCE_SECONDS, World, batch, record, within
 
-from antiphon.engine.ports import FIRST_FENCE, RunName, ToolResult
+from antiphon.engine.ports.stores import FIRST_FENCE, RunName
+from antiphon.engine.ports.tools import ToolResult
 from antiphon.stores.postgres import PostgresStore, Settings, operations, schema
 from antiphon.stores.postgres.background import Background
 from antiphon.stores.queries import Queries

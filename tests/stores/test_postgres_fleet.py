@@ -17,7 +17,7 @@ from tests.stores.postgres_fleet import blocked, opened
 from tests.stores.postgres_server import PostgresServer
 from tests.stores.world import PATIENCE_SECONDS, World, items, record, within
 
-from antiphon.engine.ports import Context, Parent, Store
+from antiphon.engine.ports.stores import Context, Parent, Store
 from antiphon.protocol.errors import ApiError
 from antiphon.stores.postgres import groups, operations, schema
 from antiphon.stores.queries import Queries

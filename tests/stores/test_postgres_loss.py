@@ -19,7 +19,8 @@ from tests.cuttable import Cuttable, Verdict, cuttable, once
 from tests.stores.postgres_server import DATABASE, PostgresServer
 from tests.stores.world import CALL, World, batch, item, items, record, within
 
-from antiphon.engine.ports import FIRST_FENCE, Noted, RunName, StoreError, ToolResult
+from antiphon.engine.ports.stores import FIRST_FENCE, RunName, StoreError
+from antiphon.engine.ports.tools import Noted, ToolResult
 from antiphon.protocol.errors import ApiError
 from antiphon.stores.postgres import PostgresStore, Settings
 

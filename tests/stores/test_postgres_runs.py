@@ -17,7 +17,8 @@ from tests.stores.postgres_fleet import blocked, session
 from tests.stores.postgres_server import PostgresServer
 from tests.stores.world import CALL, World, batch, event, item, items, record, within
 
-from antiphon.engine.ports import FIRST_FENCE, Batch, Claim, Disowned, Noted, RunName, ToolCall, ToolResult
+from antiphon.engine.ports.stores import FIRST_FENCE, Batch, Claim, Disowned, RunName
+from antiphon.engine.ports.tools import Noted, ToolCall, ToolResult
 from antiphon.stores.postgres import groups, operations, schema
 from antiphon.stores.postgres.background import Background
 from antiphon.stores.queries import Queries

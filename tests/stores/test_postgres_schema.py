@@ -12,7 +12,7 @@ from tests.cuttable import cuttable
 from tests.stores.postgres_server import PostgresServer
 from tests.stores.world import CALL, World, event, item, items, record, within
 
-from antiphon.engine.ports import FIRST_FENCE, Claim, RunName
+from antiphon.engine.ports.stores import FIRST_FENCE, Claim, RunName
 from antiphon.protocol.responses import Outcome
 from antiphon.stores.postgres import PostgresStore, Settings, groups, operations, schema
 from antiphon.stores.queries import Queries, migrations

@@ -11,7 +11,7 @@ from tests.stores.contract import StoreContract
 from tests.stores.contract_removal import RemovalContract
 from tests.stores.world import World
 
-from antiphon.engine.ports import Store
+from antiphon.engine.ports.stores import Store
 from antiphon.stores.sqlite import SqliteStore
 
 

@@ -10,7 +10,7 @@ from tests.stores.talking import Talk
 from tests.stores.test_sqlite_erasing import MARK, content, marked, path, store, written
 from tests.stores.world import item
 
-from antiphon.engine.ports import Conversation
+from antiphon.engine.ports.stores import Conversation
 from antiphon.stores.sqlite import SqliteStore
 
 __all__ = ["path", "store"]

@@ -17,7 +17,8 @@ from tests.stores.test_sqlite_files import files_of
 from tests.stores.world import PATIENCE_SECONDS, World, event, item, record, within
 
 from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, TextDelta
-from antiphon.engine.ports import FIRST_FENCE, Batch, ToolCall, ToolResult
+from antiphon.engine.ports.stores import FIRST_FENCE, Batch
+from antiphon.engine.ports.tools import ToolCall, ToolResult
 from antiphon.runs.log import LiveLog
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.stores.sqlite.checkpoints import BUSY_PAGES, IDLE_PAGES, blanked, has_leftovers, unused

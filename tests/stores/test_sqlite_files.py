@@ -21,7 +21,8 @@ from tests.stores.victim import WORKERS
 from tests.stores.world import CALL, SMALL, World, event, item, record
 
 from antiphon.engine.idempotency import Bound, KeyClaim, Standing
-from antiphon.engine.ports import Claim, Noted, RunName
+from antiphon.engine.ports.stores import Claim, RunName
+from antiphon.engine.ports.tools import Noted
 from antiphon.protocol.responses import Outcome
 from antiphon.stores.queries import migrations
 from antiphon.stores.rows import frames_of

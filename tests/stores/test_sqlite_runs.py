@@ -11,7 +11,8 @@ import pytest
 from tests.stores.counted import Counted, saves
 from tests.stores.world import World, batch, event, items, record, within
 
-from antiphon.engine.ports import FIRST_FENCE, Batch, Claim, RunName, StoreError, ToolCall
+from antiphon.engine.ports.stores import FIRST_FENCE, Batch, Claim, RunName, StoreError
+from antiphon.engine.ports.tools import ToolCall
 from antiphon.stores.rows import Pack
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.stores.sqlite.operations import (

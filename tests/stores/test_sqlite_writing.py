@@ -15,7 +15,7 @@ import pytest
 from tests.stores.counted import LARGE, Counted, saves
 from tests.stores.world import World, item, within
 
-from antiphon.engine.ports import StoreError
+from antiphon.engine.ports.stores import StoreError
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.stores.sqlite.operations import Delete
 from antiphon.stores.sqlite.writer import GROUP_MAX, Writer

@@ -1,6 +1,6 @@
 """What the store's tests write and expect: conversations of short texts, and a plain model of what must remain.
 
-Knows nothing of any database: everything goes through ``engine.ports.Store``.
+Knows nothing of any database: everything goes through ``engine.ports.stores.Store``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from antiphon.engine.ports import FIRST_FENCE, Batch, Context, Parent, Record, Store, StoredItem, ToolCall
+from antiphon.engine.ports.stores import FIRST_FENCE, Batch, Context, Parent, Record, Store, StoredItem
+from antiphon.engine.ports.tools import ToolCall
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page

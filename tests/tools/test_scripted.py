@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.specification.conformance import check_item
 
-from antiphon.engine.ports import ToolCall, ToolError, ToolResult
+from antiphon.engine.ports.tools import ToolCall, ToolError, ToolResult
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.requests import read_create
 from antiphon.protocol.tools import Tool as Declaration

@@ -8,7 +8,7 @@ from typing import Any
 
 from antiphon.engine import toolbox
 from antiphon.engine.context import view
-from antiphon.engine.ports import ModelRequest
+from antiphon.engine.ports.upstreams import ModelRequest
 from antiphon.engine.recalling import recall
 from antiphon.protocol.requests import read_create
 from antiphon.upstreams.chat_completions.options import Options

@@ -11,7 +11,7 @@ from tests.upstreams.asking import asked, user
 
 from antiphon.clock import SystemClock
 from antiphon.engine.deltas import CallDelta, Delta, TextDelta
-from antiphon.engine.ports import Stop
+from antiphon.engine.ports.upstreams import Stop
 from antiphon.upstreams.embedded.upstream import Embedded
 
 PATIENCE_SECONDS = 20

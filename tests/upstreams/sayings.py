@@ -17,7 +17,7 @@ from antiphon.engine.deltas import (
     SummaryDelta,
     TextDelta,
 )
-from antiphon.engine.ports import Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Stop, UpstreamError
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
 from antiphon.upstreams.calling import Reader
 from antiphon.upstreams.opaque import unwrapped

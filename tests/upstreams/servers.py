@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from antiphon.engine.deltas import Delta
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.upstreams.http import Body, HttpClient, Whole
 
 #: No wait of a test may be longer.

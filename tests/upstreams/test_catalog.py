@@ -8,7 +8,7 @@ import json
 import pytest
 from tests.upstreams.servers import Conversation, WaitlessClock, reply, serving
 
-from antiphon.engine.ports import ModelInfo, UpstreamError
+from antiphon.engine.ports.upstreams import ModelInfo, UpstreamError
 from antiphon.protocol.errors import ApiError
 from antiphon.upstreams.catalog import Catalog, Entry
 from antiphon.upstreams.chat_completions import ChatCompletions

@@ -17,7 +17,7 @@ from tests.upstreams.gguf_files import BUNDLED
 from tests.upstreams.servers import Conversation, Talk, WaitlessClock, reply, serving
 
 from antiphon.clock import SystemClock
-from antiphon.engine.ports import ModelRequest, UpstreamError
+from antiphon.engine.ports.upstreams import ModelRequest, UpstreamError
 from antiphon.upstreams.chat_completions import ChatCompletions, Options
 from antiphon.upstreams.chat_completions.counting import counted
 from antiphon.upstreams.chat_completions.request import form_of

@@ -15,7 +15,7 @@ from tests.upstreams.recordings import said
 from tests.upstreams.servers import Conversation, Heard, Server, Talk, WaitlessClock, chunked, replies, reply, serving
 
 from antiphon.engine.deltas import CallDelta, ReasoningDelta, TextDelta
-from antiphon.engine.ports import Capabilities, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Capabilities, ModelInfo, ModelRequest, Stop, UpstreamError
 from antiphon.upstreams import calling, http, messages, responses
 from antiphon.upstreams.http import Timeouts
 from antiphon.upstreams.messages import Messages

@@ -25,7 +25,7 @@ from antiphon.assemble import DEMO_MODEL, Server
 from antiphon.clock import SystemClock
 from antiphon.config import Config, ConfigError, UpstreamConfig
 from antiphon.engine.deltas import TextDelta
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.upstreams.embedded.process import MODULE
 from antiphon.upstreams.embedded.sizing import Settings
 from antiphon.upstreams.embedded.upstream import Embedded

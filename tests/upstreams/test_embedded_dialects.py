@@ -13,7 +13,7 @@ from tests.upstreams.embedded_engine import MODEL, STORY, Heard, within
 from tests.upstreams.gguf_files import BUNDLED
 
 from antiphon.clock import SystemClock
-from antiphon.engine.ports import ModelRequest, Stop
+from antiphon.engine.ports.upstreams import ModelRequest, Stop
 from antiphon.upstreams.embedded.sizing import Settings
 from antiphon.upstreams.embedded.upstream import Embedded
 from antiphon.upstreams.messages import Messages

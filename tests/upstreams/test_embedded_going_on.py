@@ -16,7 +16,7 @@ from tests.upstreams.gguf_files import BUNDLED, with_template
 
 from antiphon.clock import SystemClock
 from antiphon.engine.deltas import TextDelta
-from antiphon.engine.ports import Stop
+from antiphon.engine.ports.upstreams import Stop
 from antiphon.upstreams.chat_completions import ChatCompletions
 from antiphon.upstreams.embedded.sizing import Settings
 from antiphon.upstreams.embedded.upstream import Embedded

@@ -13,7 +13,7 @@ from tests.upstreams.recordings import LLAMA, VLLM, call, chunk, said, stream, t
 from tests.upstreams.servers import Conversation, Heard, Server, Talk, WaitlessClock, chunked, replies, reply, serving
 
 from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, TextDelta
-from antiphon.engine.ports import ModelRequest, UpstreamError
+from antiphon.engine.ports.upstreams import ModelRequest, UpstreamError
 from antiphon.upstreams.chat_completions import ChatCompletions, Options
 from antiphon.upstreams.chat_completions.continuing import TOKEN_CHARS_MAX, Continuation
 

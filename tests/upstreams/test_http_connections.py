@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from tests.upstreams.servers import Conversation, Kept, chunked, failing, get, replies, reply, serving, within
 
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.upstreams import http
 from antiphon.upstreams.http import Body, HttpClient, Timeouts
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.upstreams.asking import asked, function, user
 
-from antiphon.engine.ports import ModelRequest, UpstreamError
+from antiphon.engine.ports.upstreams import ModelRequest, UpstreamError
 from antiphon.upstreams.messages.options import Options
 from antiphon.upstreams.messages.request import counted, form_of, headers_of
 from antiphon.upstreams.opaque import wrapped

@@ -21,7 +21,7 @@ from tests.upstreams.recorded_messages import (
 from tests.upstreams.sayings import MAKER, NO_EVENTS, check_everywhere, failure_everywhere, read, told
 
 from antiphon.engine.deltas import ReasoningDelta, TextDelta
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.protocol.tools import Tool
 from antiphon.upstreams.messages.stream import Continuation, Reply
 

@@ -12,7 +12,7 @@ import pytest
 from tests.upstreams.asking import asked, user
 
 from antiphon.clock import SystemClock
-from antiphon.engine.ports import ModelRequest, Upstream
+from antiphon.engine.ports.upstreams import ModelRequest, Upstream
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.requests import UNSERVED, CreateResponse, read_create
 from antiphon.upstreams import chat_completions, messages, responses

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from tests.upstreams.asking import asked, function, user
 
-from antiphon.engine.ports import ContextItem, ModelRequest
+from antiphon.engine.ports.upstreams import ContextItem, ModelRequest
 from antiphon.protocol.items import decode_item
 from antiphon.protocol.tools import Tool, ToolChoice
 from antiphon.upstreams.opaque import wrapped

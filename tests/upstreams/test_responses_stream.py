@@ -39,7 +39,7 @@ from tests.upstreams.recorded_responses import (
 )
 from tests.upstreams.sayings import MAKER, NO_EVENTS, Recording, check_everywhere, failure_everywhere, read, told
 
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.protocol.tools import Tool
 from antiphon.upstreams import events
 from antiphon.upstreams.responses.stream import Reply

@@ -10,7 +10,7 @@ from tests.upstreams.asking import Json, asked, function, user
 from tests.upstreams.servers import Heard, within
 
 from antiphon.engine.deltas import CallDelta, ReasoningDelta, TextDelta
-from antiphon.engine.ports import Capabilities, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Capabilities, ModelInfo, ModelRequest, Stop, UpstreamError
 from antiphon.upstreams.scripted import Accept, ScriptedUpstream, Step, behind
 
 

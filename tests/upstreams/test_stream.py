@@ -12,7 +12,7 @@ from tests.upstreams.recorded_wholes import WHOLES
 from tests.upstreams.recordings import OLLAMA, VLLM, Recording, call, calls, chunk, piece, said, stream, text
 
 from antiphon.engine.deltas import Delta
-from antiphon.engine.ports import Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Stop, UpstreamError
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
 from antiphon.upstreams.chat_completions import stream as streams
 from antiphon.upstreams.chat_completions.stream import Reply

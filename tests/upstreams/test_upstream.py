@@ -25,7 +25,7 @@ from tests.upstreams.servers import (
 )
 
 from antiphon.engine.deltas import TextDelta
-from antiphon.engine.ports import ModelInfo, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import ModelInfo, Stop, UpstreamError
 from antiphon.upstreams import http
 from antiphon.upstreams.calling import BACKOFF_MAX_SECONDS
 from antiphon.upstreams.chat_completions import ChatCompletions, Options

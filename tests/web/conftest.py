@@ -15,7 +15,7 @@ from tests.web.client import PATIENCE_SECONDS, Client
 
 from antiphon import assemble
 from antiphon.config import Config
-from antiphon.engine.ports import Tool
+from antiphon.engine.ports.tools import Tool
 from antiphon.upstreams.catalog import Entry
 from antiphon.upstreams.scripted import ScriptedUpstream
 from antiphon.web import frames

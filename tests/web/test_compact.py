@@ -9,7 +9,7 @@ from tests.web.client import Json, asked
 from tests.web.conftest import Serve
 
 from antiphon.engine.deltas import TextDelta
-from antiphon.engine.ports import Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Stop, UpstreamError
 
 PATH = "/v1/responses/compact"
 TALK: list[Json] = [{"role": "user", "content": "I am Ann."}, {"role": "assistant", "content": "Hello, Ann."}]

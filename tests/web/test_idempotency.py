@@ -12,7 +12,7 @@ from tests.web.test_streams import OPTIONS, small_window
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from antiphon.engine.deltas import CallDelta, ReasoningDelta, TextDelta
-from antiphon.engine.ports import ModelRequest, UpstreamError
+from antiphon.engine.ports.upstreams import ModelRequest, UpstreamError
 from antiphon.upstreams.scripted import Accept, Script
 from antiphon.web.transport import PushProtocol
 

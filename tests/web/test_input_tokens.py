@@ -12,7 +12,8 @@ from tests.web.client import Client, Json, Reply, asked, check_headers
 from tests.web.conftest import Serve, Serving
 
 from antiphon.engine.estimates import BYTES_PER_TOKEN, IMAGE_TOKENS, ITEM_TOKENS
-from antiphon.engine.ports import Context, ContextItem, ModelRequest, Parent, UpstreamError
+from antiphon.engine.ports.stores import Context, Parent
+from antiphon.engine.ports.upstreams import ContextItem, ModelRequest, UpstreamError
 from antiphon.upstreams.scripted import ScriptedUpstream
 from antiphon.web.api.input_tokens import ESTIMATED
 

@@ -13,7 +13,7 @@ from tests.web.conftest import Serve
 from antiphon import assemble
 from antiphon.config import Config
 from antiphon.engine.deltas import TextDelta
-from antiphon.engine.ports import Capabilities, ModelInfo
+from antiphon.engine.ports.upstreams import Capabilities, ModelInfo
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.web import messages, transport
 from antiphon.web.api.agent_models import described

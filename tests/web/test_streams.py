@@ -17,7 +17,7 @@ from tests.web.conftest import Serve, Serving
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from antiphon.engine.deltas import CallDelta, ReasoningDelta, TextDelta
-from antiphon.engine.ports import ModelRequest, UpstreamError
+from antiphon.engine.ports.upstreams import ModelRequest, UpstreamError
 from antiphon.upstreams.scripted import Accept, Script
 from antiphon.web.transport import PushProtocol
 

@@ -20,7 +20,7 @@ from tests.web.test_streams import Held
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from antiphon.engine.deltas import CallDelta, ReasoningDelta, TextDelta
-from antiphon.engine.ports import ModelRequest, UpstreamError
+from antiphon.engine.ports.upstreams import ModelRequest, UpstreamError
 from antiphon.upstreams.scripted import Script
 from antiphon.web.frames import FramesProtocol
 

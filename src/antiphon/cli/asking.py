@@ -15,7 +15,7 @@ import msgspec
 from antiphon.cli.hosting import reached
 from antiphon.cli.options import base_url_option, config_option, key_option, sentences
 from antiphon.config import Config, ConfigError, load, state_folder
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.upstreams.events import EventStream
 from antiphon.upstreams.failures import failure_of
 from antiphon.upstreams.http import Receiver

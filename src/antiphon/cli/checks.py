@@ -32,7 +32,7 @@ from antiphon.cli.sightings import engine
 from antiphon.cli.tables import size
 from antiphon.clock import SystemClock
 from antiphon.config import PRESETS, Config, ConfigError
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.prompts import Prompts, TemplateError
 from antiphon.stores.sqlite import database
 from antiphon.upstreams.catalog import Entry

@@ -14,7 +14,7 @@ from antiphon.assemble import Server, look_around, using
 from antiphon.cli.remote import Offer, Remote
 from antiphon.cli.serving import listen, web_settings
 from antiphon.config import Config, ConfigError
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 
 
 class Reached(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from antiphon.config import ConfigError
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 
 config_option = click.option(
     "--config", "config_path", type=click.Path(path_type=Path), help="TOML file with settings."

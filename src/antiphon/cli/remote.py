@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from antiphon.config import ConfigError
-from antiphon.engine.ports import ModelInfo, UpstreamError
+from antiphon.engine.ports.upstreams import ModelInfo, UpstreamError
 from antiphon.upstreams.failures import failure_of
 from antiphon.upstreams.http import Body, HttpClient, Receiver, Timeouts, Whole
 from antiphon.upstreams.listing import ModelList, infos

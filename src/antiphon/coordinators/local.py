@@ -7,7 +7,8 @@ by the store's fence, never by this.
 import asyncio
 from collections.abc import Callable
 
-from antiphon.engine.ports import Clock, RunName
+from antiphon.engine.ports.stores import RunName
+from antiphon.engine.ports.world import Clock
 
 #: How often the log of a run is looked at that this process does not work on.
 NEWS_SECONDS = 0.25

@@ -12,7 +12,8 @@ import msgspec
 from antiphon.engine.deltas import CallDelta
 from antiphon.engine.fold import FoldedItem
 from antiphon.engine.ledger import Ledger
-from antiphon.engine.ports import Clock, ToolCall
+from antiphon.engine.ports.tools import ToolCall
+from antiphon.engine.ports.world import Clock
 from antiphon.protocol.events import DeltaTemplate, Place, placed
 
 encode = msgspec.json.encode

@@ -15,7 +15,8 @@ from antiphon.engine import window
 from antiphon.engine.context import is_instruction, is_user
 from antiphon.engine.deltas import Delta, TextDelta
 from antiphon.engine.estimates import Measured, prompt_tokens
-from antiphon.engine.ports import ContextItem, ModelRequest, Route, Seal, UpstreamError
+from antiphon.engine.ports.upstreams import ContextItem, ModelRequest, Route, UpstreamError
+from antiphon.engine.ports.world import Seal
 from antiphon.engine.window import Ask
 from antiphon.protocol.errors import invalid
 from antiphon.protocol.items import ANSWERS, Item, decode_item, text_of_raw

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from antiphon.engine.ports import Attachments, Capabilities, ContextItem, StoredItem
+from antiphon.engine.ports.stores import StoredItem
+from antiphon.engine.ports.upstreams import Capabilities, ContextItem
+from antiphon.engine.ports.world import Attachments
 from antiphon.protocol.errors import ApiError, invalid, quoted
 from antiphon.protocol.items import ANSWERS, Item, Part, decode_item, text_of_raw
 from antiphon.protocol.requests import CreateResponse, read_create

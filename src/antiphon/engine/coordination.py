@@ -6,7 +6,7 @@ Must not know how word travels between them.
 from collections.abc import Callable
 from typing import Protocol
 
-from antiphon.engine.ports import RunName
+from antiphon.engine.ports.stores import RunName
 
 
 class Coordinator(Protocol):

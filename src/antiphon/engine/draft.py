@@ -27,7 +27,9 @@ from antiphon.engine.deltas import (
 from antiphon.engine.fold import Fold, FoldedItem, FoldedPart
 from antiphon.engine.holding import Holding
 from antiphon.engine.ledger import Ledger
-from antiphon.engine.ports import Clock, StoredItem, ToolCall
+from antiphon.engine.ports.stores import StoredItem
+from antiphon.engine.ports.tools import ToolCall
+from antiphon.engine.ports.world import Clock
 from antiphon.engine.thoughts import Thoughts, unsealed
 from antiphon.protocol.events import (
     TERMINAL_EVENTS,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, RefusalDelta, SummaryDelta, TextDelta
-from antiphon.engine.ports import Feed, ModelRequest
+from antiphon.engine.ports.upstreams import Feed, ModelRequest
 from antiphon.engine.toolbox import SEEN
 from antiphon.protocol.items import ANSWERS, Item, Part, text_of_raw
 from antiphon.protocol.requests import Text

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from antiphon.engine.deltas import CallDelta, Delta, ItemDelta, ReasoningDelta, RefusalDelta, SummaryDelta, TextDelta
 from antiphon.engine.narrowing import chosen, is_object, plea_for
-from antiphon.engine.ports import ModelRequest
+from antiphon.engine.ports.upstreams import ModelRequest
 from antiphon.engine.strictness import (
     HELD_CHARS_MAX,
     RETRIES_MAX,

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 import msgspec
 
 from antiphon.engine.context import read_update
-from antiphon.engine.ports import Clock, ContextItem, Store, StoredItem
+from antiphon.engine.ports.stores import Store, StoredItem
+from antiphon.engine.ports.upstreams import ContextItem
+from antiphon.engine.ports.world import Clock
 from antiphon.protocol.decoding import decode, fewer
 from antiphon.protocol.errors import bad_choice, invalid, item_not_found, missing
 from antiphon.protocol.items import ANSWERS, ID_PREFIXES, Item, Part, decode_object

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import ModelRequest
+from antiphon.engine.ports.upstreams import ModelRequest
 from antiphon.engine.strictness import unfenced
 from antiphon.protocol.requests import CreateResponse, Format, Text
 from antiphon.protocol.tools import Tool, ToolChoice

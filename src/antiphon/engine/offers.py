@@ -2,7 +2,7 @@
 
 import msgspec
 
-from antiphon.engine.ports import Tool
+from antiphon.engine.ports.tools import Tool
 from antiphon.protocol.tools import Tool as Declaration
 
 

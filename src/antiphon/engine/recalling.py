@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from antiphon.engine.ports import ContextItem
+from antiphon.engine.ports.upstreams import ContextItem
 from antiphon.engine.thoughts import Thoughts
 from antiphon.engine.toolbox import Toolbox
 from antiphon.protocol.items import Item, decode_object

@@ -13,7 +13,7 @@ from antiphon.engine.calls import CUSTOM, FUNCTION
 from antiphon.engine.draft import KINDS, Kind
 from antiphon.engine.fold import FoldedPart
 from antiphon.engine.ledger import Ledger
-from antiphon.engine.ports import Stored
+from antiphon.engine.ports.stores import Stored
 from antiphon.engine.thoughts import MEMBER as SEALED
 from antiphon.protocol.events import TERMINAL_EVENTS, DeltaTemplate, Event, Place, item_event, lifecycle, placed
 from antiphon.protocol.responses import Outcome

@@ -14,7 +14,7 @@ import msgspec
 
 from antiphon.engine.contracts import Checker, Contract, Contracts
 from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, RefusalDelta, SummaryDelta, TextDelta
-from antiphon.engine.ports import Capabilities, ContextItem
+from antiphon.engine.ports.upstreams import Capabilities, ContextItem
 from antiphon.protocol.items import Item
 from antiphon.protocol.responses import ResponseError
 from antiphon.protocol.tools import Tool

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from antiphon.engine.fold import FoldedItem
-from antiphon.engine.ports import ContextItem, Seal
+from antiphon.engine.ports.upstreams import ContextItem
+from antiphon.engine.ports.world import Seal
 from antiphon.protocol.errors import invalid
 from antiphon.protocol.items import Item, text_of_raw
 from antiphon.protocol.requests import CreateResponse

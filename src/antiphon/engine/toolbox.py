@@ -15,7 +15,8 @@ from antiphon.engine.calls import CUSTOM, FUNCTION, SEARCH, Callee, MayCall
 from antiphon.engine.choosing import choose
 from antiphon.engine.naming import Names
 from antiphon.engine.offers import Hosted, Offer
-from antiphon.engine.ports import ContextItem, Tool
+from antiphon.engine.ports.tools import Tool
+from antiphon.engine.ports.upstreams import ContextItem
 from antiphon.protocol.decoding import fewer
 from antiphon.protocol.errors import invalid
 from antiphon.protocol.items import ANSWERS

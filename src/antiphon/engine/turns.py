@@ -22,20 +22,9 @@ from antiphon.engine.fold import FoldedItem
 from antiphon.engine.forcing import Forcing, Keeper, demanded
 from antiphon.engine.narrowing import narrowed
 from antiphon.engine.offers import Hosted
-from antiphon.engine.ports import (
-    Clock,
-    ContextItem,
-    Feed,
-    Journal,
-    ModelRequest,
-    Noted,
-    Route,
-    Stop,
-    ToolCall,
-    ToolError,
-    ToolResult,
-    UpstreamError,
-)
+from antiphon.engine.ports.tools import Journal, Noted, ToolCall, ToolError, ToolResult
+from antiphon.engine.ports.upstreams import ContextItem, Feed, ModelRequest, Route, Stop, UpstreamError
+from antiphon.engine.ports.world import Clock
 from antiphon.engine.recalling import exchange, found, recall
 from antiphon.engine.strictness import Accept, Fail, Native, Strictness
 from antiphon.engine.thoughts import Thoughts

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from antiphon.engine.context import cut_before, cuts, drop_oldest_turns
-from antiphon.engine.ports import ContextItem, Feed, ModelRequest, Route, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import ContextItem, Feed, ModelRequest, Route, Stop, UpstreamError
 
 #: The bound: a token is at least a byte.  Tokens of a chat template, of what it puts around an item, and of an image.
 TEMPLATE_TOKENS_MAX, ITEM_TOKENS_MAX, IMAGE_TOKENS_MAX = 512, 32, 16_384

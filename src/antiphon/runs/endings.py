@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from antiphon.engine.ports import Record, Store
+from antiphon.engine.ports.stores import Record, Store
 from antiphon.runs.flushing import PASSING
 from antiphon.runs.log import DurableLog
 

@@ -8,7 +8,10 @@ import asyncio
 import logging
 
 from antiphon.engine import context
-from antiphon.engine.ports import Clock, Disowned, Journal, Record, Store, StoreError, UpstreamError
+from antiphon.engine.ports.stores import Disowned, Record, Store, StoreError
+from antiphon.engine.ports.tools import Journal
+from antiphon.engine.ports.upstreams import UpstreamError
+from antiphon.engine.ports.world import Clock
 from antiphon.engine.turns import Plan, Turns
 from antiphon.protocol.errors import ApiError, unavailable
 from antiphon.protocol.events import Event

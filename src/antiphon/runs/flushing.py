@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from antiphon.engine.ports import Batch, Store, StoreError
+from antiphon.engine.ports.stores import Batch, Store, StoreError
 from antiphon.protocol.errors import ApiError
 from antiphon.runs.log import DurableLog
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from antiphon.engine.coordination import Coordinator
-from antiphon.engine.ports import RunName, Store
+from antiphon.engine.ports.stores import RunName, Store
 from antiphon.protocol.events import TERMINAL_TYPES, Event
 from antiphon.protocol.responses import TERMINAL
 from antiphon.runs.log import DurableLog, Reader

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from antiphon.engine.idempotency import KeyClaim, Standing
-from antiphon.engine.ports import Clock, Store, Stored
+from antiphon.engine.ports.stores import Store, Stored
+from antiphon.engine.ports.world import Clock
 from antiphon.protocol.errors import key_reused
 from antiphon.protocol.requests import CreateResponse
 from antiphon.runs.flushing import PASSING

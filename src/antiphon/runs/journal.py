@@ -7,7 +7,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from antiphon.engine.ports import Store, ToolCall, ToolResult
+from antiphon.engine.ports.stores import Store
+from antiphon.engine.ports.tools import ToolCall, ToolResult
 from antiphon.runs.flushing import PASSING
 from antiphon.runs.log import DurableLog
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from antiphon.engine.ports import Context, Hold, Store
+from antiphon.engine.ports.stores import Context, Hold, Store
 from antiphon.protocol.errors import ApiError
 from antiphon.runs.flushing import PASSING
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from antiphon.engine.ports import Batch, Disowned, RunName
+from antiphon.engine.ports.stores import Batch, Disowned, RunName
 from antiphon.protocol.events import TERMINAL_TYPES, Event
 
 #: Bytes of one batch, unless a single event is larger: what readers load at once is a page of whole batches.

@@ -14,18 +14,10 @@ from antiphon.engine.compaction import Compactor
 from antiphon.engine.computing import computed
 from antiphon.engine.contracts import Compiler
 from antiphon.engine.intake import Taken
-from antiphon.engine.ports import (
-    Attachments,
-    Capabilities,
-    Clock,
-    Context,
-    ContextItem,
-    Memory,
-    Models,
-    Seal,
-    Store,
-    Tool,
-)
+from antiphon.engine.ports.stores import Context, Memory, Store
+from antiphon.engine.ports.tools import Tool
+from antiphon.engine.ports.upstreams import Capabilities, ContextItem, Models
+from antiphon.engine.ports.world import Attachments, Clock, Seal
 from antiphon.engine.recalling import recall
 from antiphon.engine.strictness import instructions, native_to
 from antiphon.engine.thoughts import Thoughts

@@ -7,7 +7,8 @@ import asyncio
 import logging
 
 from antiphon.engine.coordination import Coordinator
-from antiphon.engine.ports import Clock, Store, StoreError
+from antiphon.engine.ports.stores import Store, StoreError
+from antiphon.engine.ports.world import Clock
 from antiphon.protocol.errors import ApiError
 
 logger = logging.getLogger("antiphon.runs")

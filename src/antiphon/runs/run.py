@@ -10,7 +10,8 @@ from typing import NamedTuple
 from antiphon.engine import intake
 from antiphon.engine.deltas import Delta
 from antiphon.engine.draft import Draft
-from antiphon.engine.ports import Context, Hold, Noted, Parent, RunName
+from antiphon.engine.ports.stores import Context, Hold, Parent, RunName
+from antiphon.engine.ports.tools import Noted
 from antiphon.engine.turns import Plan
 from antiphon.protocol.errors import ApiError
 from antiphon.protocol.events import Event

@@ -14,21 +14,10 @@ from antiphon.engine.coordination import Coordinator
 from antiphon.engine.draft import Draft
 from antiphon.engine.holding import Holding
 from antiphon.engine.intake import Taken
-from antiphon.engine.ports import (
-    FIRST_FENCE,
-    Attachments,
-    Clock,
-    Context,
-    Hold,
-    Memory,
-    Models,
-    RunName,
-    Seal,
-    Store,
-    Stored,
-    Tool,
-    UpstreamError,
-)
+from antiphon.engine.ports.stores import FIRST_FENCE, Context, Hold, Memory, RunName, Store, Stored
+from antiphon.engine.ports.tools import Tool
+from antiphon.engine.ports.upstreams import Models, UpstreamError
+from antiphon.engine.ports.world import Attachments, Clock, Seal
 from antiphon.engine.turns import Plan
 from antiphon.protocol.errors import invalid, response_not_found, unavailable
 from antiphon.protocol.requests import CreateResponse

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from antiphon.engine.draft import Draft
 from antiphon.engine.holding import Holding
-from antiphon.engine.ports import Batch, Claim, Clock, Record, RunName, Seal, Store
+from antiphon.engine.ports.stores import Batch, Claim, Record, RunName, Store
+from antiphon.engine.ports.world import Clock, Seal
 from antiphon.engine.thoughts import Thoughts
 from antiphon.protocol.events import Event, lifecycle
 from antiphon.protocol.requests import reread

@@ -1,1 +1,1 @@
-"""Where responses live: one folder or file per database, all behind ``engine.ports.Store``."""
+"""Where responses live: one folder or file per database, all behind ``engine.ports.stores.Store``."""

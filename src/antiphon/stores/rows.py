@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from antiphon.engine.ports import Noted, ToolCall, ToolResult
+from antiphon.engine.ports.tools import Noted, ToolCall, ToolResult
 from antiphon.protocol.errors import ApiError, invalid, quoted
 from antiphon.protocol.events import Event
 from antiphon.protocol.responses import UNFINISHED, Outcome

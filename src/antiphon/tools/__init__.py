@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from antiphon.engine.ports import Clock, Tool
+from antiphon.engine.ports.tools import Tool
+from antiphon.engine.ports.world import Clock
 from antiphon.tools.scripted import ScriptedTool
 
 

@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from antiphon.engine.ports import Clock, ToolCall, ToolError, ToolResult
+from antiphon.engine.ports.tools import ToolCall, ToolError, ToolResult
+from antiphon.engine.ports.world import Clock
 from antiphon.protocol.decoding import decode
 from antiphon.protocol.tools import Tool as Declaration
 from antiphon.protocol.tools import check_name
@@ -43,7 +44,7 @@ _decoder = msgspec.json.Decoder(Behaviour)
 
 
 class ScriptedTool:
-    """``engine.ports.Tool``; tests look at its counters and let slow calls go on by ``released``."""
+    """``engine.ports.tools.Tool``; tests look at its counters and let slow calls go on by ``released``."""
 
     declared_type = "antiphon:scripted"
     item_type = "antiphon:scripted_call"

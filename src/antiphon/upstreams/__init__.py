@@ -1,1 +1,1 @@
-"""Where models run: one file per wire dialect, all behind ``engine.ports.Upstream``."""
+"""Where models run: one file per wire dialect, all behind ``engine.ports.upstreams.Upstream``."""

@@ -14,7 +14,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from antiphon.engine.deltas import Delta
-from antiphon.engine.ports import Clock, Feed, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Feed, Stop, UpstreamError
+from antiphon.engine.ports.world import Clock
 from antiphon.upstreams.failures import failure_of
 from antiphon.upstreams.http import REPLY_MAX, Body, HttpClient, Receiver, Timeouts, Whole
 

@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from antiphon.engine.ports import Clock, ModelInfo, Route, Upstream, UpstreamError
+from antiphon.engine.ports.upstreams import ModelInfo, Route, Upstream, UpstreamError
+from antiphon.engine.ports.world import Clock
 from antiphon.protocol.errors import ApiError, model_not_found, quoted
 
 logger = logging.getLogger("antiphon.upstreams")
@@ -37,7 +38,7 @@ class Entry(msgspec.Struct):
 
 
 class Catalog:
-    """``engine.ports.Models`` over a list of upstreams, asked again after ``refresh_seconds``."""
+    """``engine.ports.upstreams.Models`` over a list of upstreams, asked again after ``refresh_seconds``."""
 
     def __init__(
         self, entries: Sequence[Entry], aliases: Mapping[str, str], clock: Clock, refresh_seconds: float = 30

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Generic, TypedDict, TypeVar, Unpack
 
-from antiphon.engine.ports import Clock
+from antiphon.engine.ports.world import Clock
 from antiphon.protocol.requests import CreateResponse
 from antiphon.upstreams.calling import Caller
 from antiphon.upstreams.http import Timeouts

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.upstreams.http import Body, HttpClient, Timeouts, Whole
 
 #: What is read of a reply at the most: llama.cpp sends its chat template along.

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from antiphon.engine.deltas import Delta
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.protocol.mending import mended
 
 T = TypeVar("T")

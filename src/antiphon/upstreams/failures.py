@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 
 #: Statuses after which another try may work, as long as nothing was generated.
 RETRYABLE = frozenset({408, 429, 500, 502, 503, 504, 529})

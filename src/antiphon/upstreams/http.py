@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 
 #: Idle connections kept per upstream.
 POOL_MAX = 256

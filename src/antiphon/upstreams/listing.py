@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import ModelInfo
+from antiphon.engine.ports.upstreams import ModelInfo
 
 
 class Listed(msgspec.Struct):

@@ -12,7 +12,15 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from antiphon.engine.deltas import CallDelta, Delta, TextDelta
-from antiphon.engine.ports import Capabilities, ContextItem, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import (
+    Capabilities,
+    ContextItem,
+    Feed,
+    ModelInfo,
+    ModelRequest,
+    Stop,
+    UpstreamError,
+)
 from antiphon.protocol.items import text_of_raw
 from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage

@@ -9,7 +9,8 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from antiphon.engine.ports import Clock, StoreError
+from antiphon.engine.ports.stores import StoreError
+from antiphon.engine.ports.world import Clock
 from antiphon.protocol.errors import ApiError, unavailable
 from antiphon.web.access import Access
 from antiphon.web.frames import BROKEN, RESTARTING, Socket

@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from antiphon.engine.ports import Clock, Context
+from antiphon.engine.ports.stores import Context
+from antiphon.engine.ports.world import Clock
 from antiphon.protocol.errors import ApiError, invalid, unavailable
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Overlay

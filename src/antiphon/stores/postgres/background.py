@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import Batch, Claim, Disowned
+from antiphon.engine.ports.stores import Batch, Claim, Disowned
 from antiphon.protocol.events import Event
 from antiphon.stores.postgres import operations as ops
 from antiphon.stores.postgres.operations import columns

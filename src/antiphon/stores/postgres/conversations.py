@@ -1,4 +1,4 @@
-"""``engine.ports.Conversations`` over PostgreSQL: a face of the store.
+"""``engine.ports.stores.Conversations`` over PostgreSQL: a face of the store.
 
 Must not know how conversations are written.
 """
@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from antiphon.engine.ports import Context, Conversation, Hold, Listing, StoredItem
+from antiphon.engine.ports.stores import Context, Conversation, Hold, Listing, StoredItem
 from antiphon.protocol.errors import conversation_locked, conversation_not_found
 from antiphon.protocol.requests import Page
 from antiphon.stores.postgres import operations

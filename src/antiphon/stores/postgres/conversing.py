@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from antiphon.engine.ports import Conversation, Hold, Record
+from antiphon.engine.ports.stores import Conversation, Hold, Record
 from antiphon.stores.postgres import operations as ops
 from antiphon.stores.postgres.operations import columns
 from antiphon.stores.postgres.texts import sendable

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from antiphon.engine.ports import Parent, Record
+from antiphon.engine.ports.stores import Parent, Record
 from antiphon.engine.shell import LARGE_BYTES
 from antiphon.protocol.errors import conversation_locked
 from antiphon.protocol.responses import TERMINAL

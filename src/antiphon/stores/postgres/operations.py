@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from antiphon.engine.idempotency import KeyClaim
-from antiphon.engine.ports import Batch, Conversation, Hold, Record, RunName, StoredItem, ToolCall
+from antiphon.engine.ports.stores import Batch, Conversation, Hold, Record, RunName, StoredItem
+from antiphon.engine.ports.tools import ToolCall
 from antiphon.stores.rows import Pack
 
 

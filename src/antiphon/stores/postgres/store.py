@@ -1,4 +1,4 @@
-"""``engine.ports.Store`` over PostgreSQL: reads through a pool, writes in groups.
+"""``engine.ports.stores.Store`` over PostgreSQL: reads through a pool, writes in groups.
 
 Any number of these may work on one database.  Must not know of HTTP or of how responses come about.
 """
@@ -14,22 +14,20 @@ from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import (
+from antiphon.engine.ports.stores import (
     Batch,
     Begun,
     Claim,
     Context,
     Listing,
-    Noted,
     Parent,
     Record,
     RunName,
     Stored,
     StoredItem,
     StoreError,
-    ToolCall,
-    ToolResult,
 )
+from antiphon.engine.ports.tools import Noted, ToolCall, ToolResult
 from antiphon.protocol.errors import ApiError, conversation_not_found, previous_not_found
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from antiphon.engine.ports import Batch, Claim, RunName
+from antiphon.engine.ports.stores import Batch, Claim, RunName
 from antiphon.protocol.events import Event
 from antiphon.stores.rows import frames_of
 from antiphon.stores.sqlite.moving import Moving

@@ -1,4 +1,4 @@
-"""``engine.ports.Conversations`` over SQLite: a face of the store.
+"""``engine.ports.stores.Conversations`` over SQLite: a face of the store.
 
 Must not know how conversations are written.
 """
@@ -6,7 +6,7 @@ Must not know how conversations are written.
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from antiphon.engine.ports import Context, Conversation, Hold, Listing, StoredItem
+from antiphon.engine.ports.stores import Context, Conversation, Hold, Listing, StoredItem
 from antiphon.protocol.errors import conversation_locked, conversation_not_found
 from antiphon.protocol.requests import Page
 from antiphon.stores.sqlite import operations

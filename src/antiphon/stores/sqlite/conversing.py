@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import Conversation, Hold, Parent, StoredItem
+from antiphon.engine.ports.stores import Conversation, Hold, Parent, StoredItem
 from antiphon.stores.sqlite.lines import Lines
 from antiphon.stores.sqlite.operations import (
     Add,

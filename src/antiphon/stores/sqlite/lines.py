@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from antiphon.engine.ports import Parent
+from antiphon.engine.ports.stores import Parent
 from antiphon.stores.sqlite.statements import Statements
 
 encode = msgspec.json.encode

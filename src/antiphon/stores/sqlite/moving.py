@@ -5,7 +5,7 @@ Runs on the writer's thread, inside its transaction.  Must not know how response
 
 from collections.abc import Iterable, Sequence
 
-from antiphon.engine.ports import Record, RunName
+from antiphon.engine.ports.stores import Record, RunName
 from antiphon.stores.rows import CONTINUABLE
 from antiphon.stores.sqlite.statements import Row, Statements
 

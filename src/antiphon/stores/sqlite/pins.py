@@ -7,7 +7,7 @@ Taken by the loop, looked at by the writer's thread.  Must not know of SQL.
 import threading
 from collections import Counter
 
-from antiphon.engine.ports import Parent
+from antiphon.engine.ports.stores import Parent
 
 
 class Pins:

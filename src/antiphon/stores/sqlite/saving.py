@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from antiphon.engine.ports import FIRST_FENCE, Record, RunName
+from antiphon.engine.ports.stores import FIRST_FENCE, Record, RunName
 from antiphon.engine.shell import LARGE_BYTES
 from antiphon.protocol.errors import conversation_locked
 from antiphon.protocol.responses import TERMINAL

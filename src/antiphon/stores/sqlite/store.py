@@ -1,4 +1,4 @@
-"""``engine.ports.Store`` over SQLite: reads in the loop by key, writes through the writer's thread.
+"""``engine.ports.stores.Store`` over SQLite: reads in the loop by key, writes through the writer's thread.
 
 Must not know of HTTP or of how responses come about.
 """
@@ -17,23 +17,21 @@ from typing import Any
 import apsw
 import msgspec
 
-from antiphon.engine.ports import (
+from antiphon.engine.ports.stores import (
     Batch,
     Begun,
     Claim,
     Context,
     Disowned,
     Listing,
-    Noted,
     Parent,
     Record,
     RunName,
     Stored,
     StoredItem,
     StoreError,
-    ToolCall,
-    ToolResult,
 )
+from antiphon.engine.ports.tools import Noted, ToolCall, ToolResult
 from antiphon.protocol.errors import conversation_not_found, previous_not_found
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page

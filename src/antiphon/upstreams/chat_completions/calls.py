@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from antiphon.engine.deltas import CallDelta
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.protocol.tools import Tool
 from antiphon.upstreams.custom_tools import InputReader, aliases_of, customs_of
 

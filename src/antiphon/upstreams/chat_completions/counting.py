@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from antiphon.engine.ports import ContextItem, UpstreamError
+from antiphon.engine.ports.upstreams import ContextItem, UpstreamError
 from antiphon.upstreams.chat_completions.servers import LLAMACPP, VLLM, has_own_form
 
 #: Members of a request that shape vLLM's prompt, as its tokenizer's endpoint names them too.

@@ -1,6 +1,6 @@
 """Errors that only servers of this dialect make; what all have in common stands in ``upstreams.failures``."""
 
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.upstreams.failures import failure_of
 
 __all__ = ["failure_of", "refuses_thinking"]

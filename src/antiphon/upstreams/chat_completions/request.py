@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import ContextItem, ModelRequest
+from antiphon.engine.ports.upstreams import ContextItem, ModelRequest
 from antiphon.protocol.items import ANSWERS, Item, Part, text_of_raw
 from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.tools import Tool

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from antiphon.engine.deltas import Delta, ReasoningDelta, RefusalDelta, TextDelta
-from antiphon.engine.ports import Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Stop, UpstreamError
 from antiphon.protocol.mending import mended
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
 from antiphon.protocol.tools import Tool

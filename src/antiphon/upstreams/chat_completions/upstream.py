@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any, Unpack
 
 from antiphon.engine.computing import computed
-from antiphon.engine.ports import Capabilities, Clock, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Capabilities, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.world import Clock
 from antiphon.upstreams.calling import Answer, Shape
 from antiphon.upstreams.chat_completions.continuing import Continuation
 from antiphon.upstreams.chat_completions.counting import counted, has_images

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from antiphon.engine.ports import Clock, Feed, ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Feed, ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.world import Clock
 from antiphon.upstreams.chat_completions import ChatCompletions
 from antiphon.upstreams.embedded.cores import memory_bytes, physical_cores
 from antiphon.upstreams.embedded.gguf import Header, read_header

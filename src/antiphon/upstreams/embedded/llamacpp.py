@@ -2,7 +2,8 @@
 
 from typing import Any, Unpack
 
-from antiphon.engine.ports import Clock, ModelRequest
+from antiphon.engine.ports.upstreams import ModelRequest
+from antiphon.engine.ports.world import Clock
 from antiphon.upstreams.calling import Shape
 from antiphon.upstreams.chat_completions import ChatCompletions, Options
 from antiphon.upstreams.chat_completions.servers import LLAMACPP

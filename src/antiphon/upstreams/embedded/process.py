@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 
 logger = logging.getLogger("antiphon.upstreams.embedded")
 

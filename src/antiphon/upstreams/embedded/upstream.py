@@ -1,4 +1,4 @@
-"""``engine.ports.Upstream`` over GGUF files: one engine for each."""
+"""``engine.ports.upstreams.Upstream`` over GGUF files: one engine for each."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from antiphon.engine.ports import Capabilities, Clock, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Capabilities, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.world import Clock
 from antiphon.protocol.requests import CreateResponse
 from antiphon.upstreams.embedded.engine import Engine
 from antiphon.upstreams.embedded.sizing import Settings

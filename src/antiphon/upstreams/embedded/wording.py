@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from antiphon.engine.deltas import Delta, TextDelta
-from antiphon.engine.ports import Feed, ModelRequest, UpstreamError
+from antiphon.engine.ports.upstreams import Feed, ModelRequest, UpstreamError
 from antiphon.protocol.tools import ToolChoice
 from antiphon.upstreams.chat_completions import Options
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import UpstreamError
+from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.protocol.items import Part
 
 Block = dict[str, Any]

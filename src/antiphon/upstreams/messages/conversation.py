@@ -7,7 +7,7 @@ calls come next, first of all and all at once.
 from collections.abc import Sequence
 from typing import Any
 
-from antiphon.engine.ports import ContextItem
+from antiphon.engine.ports.upstreams import ContextItem
 from antiphon.protocol.items import ANSWERS, Item, Part, text_of_raw
 from antiphon.upstreams.agent_messages import as_message
 from antiphon.upstreams.custom_tools import arguments_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import ModelRequest
+from antiphon.engine.ports.upstreams import ModelRequest
 from antiphon.protocol.requests import LOGPROBS, CreateResponse
 from antiphon.protocol.tools import Tool
 from antiphon.upstreams.custom_tools import description_of, parameters_of

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from antiphon.engine.deltas import CallDelta, Delta, ItemDelta, ReasoningDelta, TextDelta
-from antiphon.engine.ports import Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Stop, UpstreamError
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
 from antiphon.protocol.tools import Tool
 from antiphon.upstreams.custom_tools import InputReader, aliases_of, customs_of

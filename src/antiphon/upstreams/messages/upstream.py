@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from antiphon.engine.computing import computed
-from antiphon.engine.ports import Capabilities, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Capabilities, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
 from antiphon.protocol.requests import CreateResponse
 from antiphon.upstreams.calling import Answer
 from antiphon.upstreams.dialect import Dialect

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from antiphon.engine.ports import ContextItem, ModelRequest
+from antiphon.engine.ports.upstreams import ContextItem, ModelRequest
 from antiphon.protocol.items import ID_PREFIXES, NOTHING, Item, decode_object
 from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.tools import INNER_TYPES, Tool

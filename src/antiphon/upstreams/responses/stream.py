@@ -21,7 +21,7 @@ from antiphon.engine.deltas import (
     SummaryDelta,
     TextDelta,
 )
-from antiphon.engine.ports import Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Stop, UpstreamError
 from antiphon.protocol.items import decode_object
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
 from antiphon.protocol.tools import Tool

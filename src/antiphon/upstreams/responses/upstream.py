@@ -6,7 +6,7 @@ from functools import partial
 import msgspec
 
 from antiphon.engine.computing import computed
-from antiphon.engine.ports import Capabilities, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import Capabilities, Feed, ModelInfo, ModelRequest, Stop, UpstreamError
 from antiphon.upstreams.calling import Answer
 from antiphon.upstreams.dialect import Dialect
 from antiphon.upstreams.http import Body

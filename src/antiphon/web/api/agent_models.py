@@ -5,7 +5,7 @@ stays OpenAI's.  Must not know where models run.  Shape: Codex 0.169 refuses the
 with a plain value here is missing; earlier releases need two more, which are here as well.
 """
 
-from antiphon.engine.ports import Capabilities, ModelInfo
+from antiphon.engine.ports.upstreams import Capabilities, ModelInfo
 
 #: An agent that reads a description takes its instructions from it, instead of those that it has for any model.
 INSTRUCTIONS = """\

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from antiphon.engine.compaction import Compacted
-from antiphon.engine.ports import Clock
+from antiphon.engine.ports.world import Clock
 from antiphon.protocol.requests import CreateResponse, read_compact
 from antiphon.web.messages import Reply, Request, while_there
 

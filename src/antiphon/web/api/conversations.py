@@ -3,7 +3,8 @@
 import msgspec
 
 from antiphon.engine import intake
-from antiphon.engine.ports import Clock, Conversation, Listing, Store, StoredItem
+from antiphon.engine.ports.stores import Conversation, Listing, Store, StoredItem
+from antiphon.engine.ports.world import Clock
 from antiphon.protocol import conversations as bodies
 from antiphon.protocol.errors import ApiError, conversation_not_found, quoted
 from antiphon.protocol.requests import read_include, read_page

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from antiphon.engine.ports import Models, Store, StoreError
+from antiphon.engine.ports.stores import Store, StoreError
+from antiphon.engine.ports.upstreams import Models
 from antiphon.web.messages import Reply, Request
 
 RETRY = ((b"x-should-retry", b"true"),)

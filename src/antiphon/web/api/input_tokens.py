@@ -6,7 +6,7 @@ Nothing is run, stored or added to what is continued.  Must not know how plans a
 from typing import Protocol
 
 from antiphon.engine.estimates import prompt_tokens
-from antiphon.engine.ports import ModelRequest, UpstreamError
+from antiphon.engine.ports.upstreams import ModelRequest, UpstreamError
 from antiphon.engine.turns import Plan
 from antiphon.protocol.requests import CreateResponse
 from antiphon.runs.execution import as_api_error

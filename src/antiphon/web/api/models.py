@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from antiphon.engine.ports import ModelInfo, Models
+from antiphon.engine.ports.upstreams import ModelInfo, Models
 from antiphon.web.api.agent_models import described
 from antiphon.web.messages import Reply, Request
 

@@ -10,7 +10,7 @@ import msgspec
 
 from antiphon.engine.computing import computed
 from antiphon.engine.idempotency import KEY_MAX
-from antiphon.engine.ports import Listing, Store, Stored
+from antiphon.engine.ports.stores import Listing, Store, Stored
 from antiphon.engine.retelling import retold
 from antiphon.protocol.errors import ApiError, invalid, response_not_found
 from antiphon.protocol.fingerprint import fingerprint
