@@ -207,7 +207,7 @@ async def test_items_of_hosted_tools_are_carried(store: SqliteStore, item: Json)
 async def test_items_that_bring_tools_keep_them_to_the_byte(store: SqliteStore) -> None:
     open_ones = b'"description":null,"strict":null'
     one = b'{"type":"function", "name":"f",%b,"parameters":{"const":1.10,"e":"\\u00e9"}}' % open_ones
-    tools = b'[%b,{"type":"namespace","name":"n",  "tools":[]}]' % one
+    tools = b'[%b,{"type":"namespace","name":"n",  "tools":[%b]}]' % (one, one)
     for kind, more in (("additional_tools", b'"role":"developer"'), ("tool_search_output", b'"call_id":"c"')):
         (taken,) = await take(store, b'[{"type":"%b",%b,"tools":%b}]' % (kind.encode(), more, tools))
 

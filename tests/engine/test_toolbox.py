@@ -172,6 +172,7 @@ BAD: list[tuple[Json, str, str]] = [
         "tools[0].format.syntax",
     ),
     ({"type": "namespace", "tools": []}, "missing_required_parameter", "tools[0].name"),
+    ({"type": "namespace", "name": "crm", "tools": []}, "empty_array", "tools[0].tools"),
     ({"type": "namespace", "name": "a"}, "missing_required_parameter", "tools[0].tools"),
     ({"type": "namespace", "name": "a", "tools": {}}, "invalid_type", "tools[0].tools"),
     (namespace("a", {"type": "web_search"}), "invalid_value", "tools[0].tools[0].type"),

@@ -185,6 +185,17 @@ async def test_another_providers_item_is_carried_and_named(stage: Make) -> None:
     assert (await here.create(input=[ours, {"role": "user", "content": "a"}])).warnings == []
 
 
+async def test_another_providers_item_is_kept_and_summarized_by_whoever_reads_it(stage: Make) -> None:
+    here = stage(echo=attentive)
+    foreign = {"type": "compaction", "id": "cmp_x", "encrypted_content": "gAAAAforeign"}
+
+    made = await compact(here, input=[foreign, TALK[0]])
+
+    assert [json.loads(item)["type"] for item in made.output] == ["compaction", "message", "compaction"]
+    assert json.loads(made.output[0])["encrypted_content"] == foreign["encrypted_content"]
+    assert [item.view.kind for item in here.upstream.requests[-1].items] == ["compaction", "message", "message"]
+
+
 async def test_the_place_of_a_bad_image_is_that_in_the_request(stage: Make) -> None:
     here = stage(echo=attentive)
     ours = (await here.answer(input=[*TALK, TRIGGER]))["output"][0]

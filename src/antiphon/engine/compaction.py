@@ -145,10 +145,13 @@ class Compactor:
     async def compact(
         self, items: Sequence[ContextItem], route: Route, request: CreateResponse, new_id: Callable[[str], str]
     ) -> Compacted:
-        """The user's messages as they are, then the compaction item.  Raises ``UpstreamError``."""
+        """The user's messages as they are, then the compaction item.  Raises ``UpstreamError``.
+
+        An item that another provider made is kept among them: what it holds may be in no summary.
+        """
         made = await summarize(items, route, request)
         content = self.sealed(made.text, split(items, room_of(route, request)))
-        words = [item.body for item in items if _is_said(item)]
+        words = [item.body for item in items if _is_said(item) or item.view.kind == KIND]
         members = {"id": new_id(PREFIX), "type": KIND, "encrypted_content": content}
         return Compacted([*words, encode(members)], made.usage)
 
@@ -307,13 +310,14 @@ def _plain(request: CreateResponse, route: Route) -> CreateResponse:
 def _spoken(items: Sequence[ContextItem]) -> list[ContextItem]:
     """The items as messages alone: a request without tools has no place for calls at some upstreams.
 
-    What this server has told the model for its next answer is left out.
+    What this server has told the model for its next answer is left out; what another provider has compacted is for
+    whoever can read it.
     """
     spoken: list[ContextItem] = []
     names: dict[str | None, str | None] = {}
     for item in items:
         view = item.view
-        if view.kind in ("message", "agent_message"):
+        if view.kind in ("message", "agent_message", KIND):
             spoken += [item] if item.body or isinstance(item, Told) else []
         elif view.kind in ANSWERS.values():
             names[view.call_id] = view.name

@@ -6,7 +6,7 @@ Must not know what is stored.  Shapes: responses-api reference, section 12.
 import msgspec
 
 from antiphon.protocol.decoding import decode, fewer, members_of
-from antiphon.protocol.errors import invalid, missing
+from antiphon.protocol.errors import empty_array, missing
 from antiphon.protocol.requests import check_metadata
 
 #: Items of one request.
@@ -43,8 +43,7 @@ def read_items(body: bytes) -> msgspec.Raw:
     if bytes(items) in _NULL:
         raise missing("items")
     if not _count(items):
-        text = "Invalid 'items': empty array. Expected an array with minimum length 1, but got an empty array instead."
-        raise invalid(text, "items", "empty_array")
+        raise empty_array("items")
     return items
 
 

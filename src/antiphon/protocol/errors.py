@@ -74,6 +74,12 @@ def missing(param: str) -> ApiError:
     return invalid(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
 
 
+def empty_array(param: str) -> ApiError:
+    """400: a list has no entry and must have one."""
+    text = f"Invalid '{param}': empty array. Expected an array with minimum length 1, but got an empty array instead."
+    return invalid(text, param, "empty_array")
+
+
 def bad_choice(param: str, value: str, choices: tuple[str, ...] | list[str]) -> ApiError:
     """400: a value outside its enumeration."""
     supported = ", ".join(f"'{choice}'" for choice in choices)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from antiphon.protocol.decoding import decode, members_of, shorter, within
-from antiphon.protocol.errors import ApiError, bad_choice, invalid, missing, quoted
+from antiphon.protocol.errors import bad_choice, empty_array, invalid, missing, quoted
 from antiphon.protocol.responses import Shell
 from antiphon.protocol.tools import Tool, ToolChoice, check_name, read_choice, read_tools
 
@@ -346,7 +346,7 @@ def _check_reasoning(reasoning: Reasoning) -> None:
 
 def _check_management(entries: list[ContextManagement] | None) -> None:
     if entries is not None and not entries:
-        raise _empty("context_management")
+        raise empty_array("context_management")
     for index, entry in enumerate(entries or ()):
         path = f"context_management[{index}]"
         if entry.type != "compaction":
@@ -420,12 +420,7 @@ def _check_input(request: CreateResponse) -> None:
         text = "Invalid type for 'input': expected one of a string or an array of input items."
         raise invalid(text, "input", "invalid_type")
     elif data[1:].lstrip()[:1] == b"]" and alone:
-        raise _empty("input")
-
-
-def _empty(param: str) -> ApiError:
-    text = f"Invalid '{param}': empty array. Expected an array with minimum length 1, but got an empty array instead."
-    return invalid(text, param, "empty_array")
+        raise empty_array("input")
 
 
 class _Typed(msgspec.Struct):

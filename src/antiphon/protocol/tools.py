@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from antiphon.protocol.decoding import decode, fewer, shorter
-from antiphon.protocol.errors import bad_choice, invalid, missing, quoted
+from antiphon.protocol.errors import bad_choice, empty_array, invalid, missing, quoted
 from antiphon.protocol.items import decode_object
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -216,6 +216,8 @@ def _read_inner(raw: msgspec.Raw, path: str) -> tuple[Tool, ...]:
     if bytes(raw) == b"null":
         raise missing(path)
     raws = decode(_raws, raw, path)
+    if not raws:
+        raise empty_array(path)
     fewer(path, len(raws), TOOLS_MAX)
     return tuple(_read_tool(bytes(inner), f"{path}[{index}]", inside=True) for index, inner in enumerate(raws))
 
@@ -296,7 +298,7 @@ def _read_allowed(data: bytes) -> ToolChoice:
     if allowed.mode not in ("auto", "required"):
         raise bad_choice("tool_choice.mode", allowed.mode, ("auto", "required"))
     if not allowed.tools:
-        raise invalid("Invalid 'tool_choice.tools': empty array.", "tool_choice.tools", "empty_array")
+        raise empty_array("tool_choice.tools")
     fewer("tool_choice.tools", len(allowed.tools), TOOLS_MAX)
     for index, pick in enumerate(allowed.tools):
         _check_pick(pick, f"tool_choice.tools[{index}]")
