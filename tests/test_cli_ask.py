@@ -176,6 +176,59 @@ def test_a_model_that_fails_is_status_1(world: World) -> None:
     assert "out of order" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "status", "told"),
+    [
+        ("ask Hello <&-", 0, f"{GREETING}\n"),
+        ("ask Hello >&-", 0, ""),
+        ("ask Hello >/dev/full", 1, "Error: The answer cannot be written: No space left on device.\n"),
+        ("ask \"$(printf 'caf\\351')\"", 0, f"{GREETING}\n"),
+        ("ask x --model \"$(printf 'caf\\351')\"", 1, "Error: The model `caf\ufffd` does not exist"),
+        ("ask x --api-key é", 1, "Error: api_key: it has characters that a header cannot have.\n"),
+        ("models >/dev/full", 1, "Error: No space left on device.\n"),
+    ],
+)
+def test_odd_surroundings_end_in_one_sentence(world: World, command: str, status: int, told: str) -> None:
+    settings = world.environment(ANTIPHON_DEMO_MODEL="false")
+    done = subprocess.run(["sh", "-c", f"{ANTIPHON} {command}"], env=settings, capture_output=True, text=True,
+                          timeout=SECONDS)  # fmt: skip
+
+    assert (done.returncode, (done.stdout + done.stderr)[: len(told)]) == (status, told)
+    assert "Traceback" not in done.stderr
+
+
+def test_what_cannot_be_written_in_the_terminals_letters_is_replaced(world: World) -> None:
+    world.upstream = f"{world.servers.serve(app(Saying('héllo ☃').handle))}/v1"
+    done = world.ask("x", PYTHONIOENCODING="ascii")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "h?llo ?\n", "")
+
+
+def test_what_was_remembered_and_cannot_be_read_is_no_answer(world: World) -> None:
+    file = world.home / ".local/state/antiphon/last.json"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b'{"id": "\xff"}')
+    done = world.ask("x", "-c")
+
+    assert (done.returncode, done.stderr) == (1, "Error: continue: there is no last answer to go on with.\n")
+
+
+class Saying:
+    """A model that says one thing."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/v1/models":
+            return web.json_response(VLLM["/v1/models"])
+        reply = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await reply.prepare(request)
+        chunk = {"choices": [{"index": 0, "delta": {"content": self._text}, "finish_reason": "stop"}]}
+        await reply.write(f"data: {web.json_response(chunk).text}\n\ndata: [DONE]\n\n".encode())
+        return reply
+
+
 class Endless:
     """A model that says one word and then thinks for ever; it notes when it is left."""
 

@@ -193,3 +193,14 @@ def test_names_are_found() -> None:
     assert [client and client.name for client in map(find, ("codex", "run", "Codex", ""))] == [
         "codex", "run", None, None,
     ]  # fmt: skip
+
+
+def test_what_cannot_be_run_or_written_is_one_sentence(world: World) -> None:
+    broken = world.bin / "broken"
+    broken.write_text("nothing that a kernel knows")
+    broken.chmod(0o755)
+    done = world.launch("run", "broken")
+    unwritable = world.launch("run", "true", XDG_STATE_HOME="/dev/null")
+
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"Error: {broken}: Exec format error.")
+    assert (unwritable.returncode, unwritable.stderr) == (1, "Error: /dev/null/antiphon: Not a directory.\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from tests.engines import OLLAMA, app, engine
 from tests.upstreams.gguf_files import header
 
 from antiphon.cli import main
-from antiphon.cli.tables import size
+from antiphon.cli.tables import columns, size
 from antiphon.upstreams.embedded import disk
 
 
@@ -99,3 +100,28 @@ def test_a_server_that_does_not_answer_is_one_sentence(url: str) -> None:
 )
 def test_sizes_are_told_as_people_count_them(count: int, told: str) -> None:
     assert size(count) == told
+
+
+def test_names_of_others_do_not_steer_the_terminal(home: Path) -> None:
+    """What stands in a file's name, or in a list that somebody's server sends, is told as text."""
+    file = home / ".lmstudio/models/org/Phi-4-GGUF/Phi-4-Q4_K_M.gguf"
+    for name in (b"odd\xff.gguf", b"odd\x1b[2J.gguf"):
+        Path(os.fsdecode(os.fsencode(file.parent) + b"/" + name)).write_bytes(file.read_bytes())
+    for options in ([], ["--json"]):
+        told = CliRunner().invoke(main, ["models", *options])
+        assert told.exit_code == 0, told.output
+        assert "phi-4-q4_k_m" in told.output
+        assert "odd" not in told.output
+
+    assert columns([["a\x1b[2J\nb", "c"]]) == ["  a\ufffd[2J b  c"]
+
+
+def test_a_home_that_nobody_has_is_an_empty_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", "~nobody-has-this-name/hub")
+    assert CliRunner().invoke(main, ["models"]).exit_code == 0
+    monkeypatch.setenv("ANTIPHON_DATABASE", "~nobody-has-this-name/x.db")
+    told = CliRunner().invoke(main, ["serve"])
+    assert (told.exit_code, told.output) == (
+        1,
+        "Error: database: there is no home folder for ~nobody-has-this-name/x.db.\n",
+    )

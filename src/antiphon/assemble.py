@@ -356,7 +356,7 @@ def bundled_file() -> Path | None:
 
 def _is_path(text: str) -> bool:
     """Names of models may have slashes too, so that a path is what ends like one or is there."""
-    return text.lower().endswith(".gguf") or Path(text).expanduser().exists()
+    return text.lower().endswith(".gguf") or naming.expanded(text).exists()
 
 
 def _embedded(config: Config, clock: Clock) -> list[Entry]:

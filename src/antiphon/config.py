@@ -3,6 +3,7 @@
 Sources, the later one wins: defaults, the TOML file, the environment, the command line.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -245,7 +246,10 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
             raise ConfigError(
                 f"database: '{scheme}://' is not supported; give a path, sqlite:///PATH, :memory: or postgresql://HOST/NAME."
             )
-        return Path(text).expanduser() if text else user_data_path("antiphon") / "antiphon.db"
+        try:
+            return Path(text).expanduser() if text else user_data_path("antiphon") / "antiphon.db"
+        except RuntimeError:
+            raise ConfigError(f"database: there is no home folder for {text}.") from None
 
 
 def state_folder() -> Path:
@@ -360,24 +364,28 @@ def _listed(name: str, text: str) -> Any:
 
 
 def _convert(name: str, value: Any) -> Any:
-    if name == "upstreams":
-        value = [_upstream(entry) if isinstance(entry, str) else entry for entry in value]
-    elif name == "aliases" and not isinstance(value, Mapping):
-        value = dict(_pair(name, entry) for entry in value)
-    elif isinstance(value, tuple):
-        value = list(value)
+    if isinstance(value, list | tuple):
+        if name == "upstreams":
+            value = [_upstream(entry) if isinstance(entry, str) else entry for entry in value]
+        elif name == "aliases":
+            value = dict(_pair(name, entry) for entry in value)
+        else:
+            value = list(value)
     try:
-        return msgspec.convert(value, _FIELDS[name].type, strict=False)
+        converted = msgspec.convert(value, _FIELDS[name].type, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{name}: {error}.") from None
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise ConfigError(f"{name}: Expected a finite number.")
+    return converted
 
 
 def _upstream(text: str) -> dict[str, Any]:
     return {"name": text, **PRESETS[text]} if text in PRESETS else {"url": text}
 
 
-def _pair(name: str, entry: str) -> tuple[str, str]:
-    left, equals, right = entry.partition("=")
+def _pair(name: str, entry: Any) -> tuple[str, str]:
+    left, equals, right = str(entry).partition("=")
     if not (left and equals and right):
         raise ConfigError(f"{name}: '{entry}' is not of the form NAME=MODEL.")
     return left, right

@@ -1,5 +1,8 @@
 """The command line: one module for each command.  Each calls what does the work, and prints."""
 
+import os
+import sys
+
 import click
 
 from antiphon import __version__
@@ -14,6 +17,16 @@ from antiphon.cli.serving import serve
 @click.version_option(__version__, prog_name="antiphon")
 def main() -> None:
     """The OpenAI Responses API for any model, self-hosted."""
+    _fill_streams()
+
+
+def _fill_streams() -> None:
+    """The number of a stream that was closed would be the next file's, which would get all that is printed."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+        stream = os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)
+        setattr(sys, ("stdin", "stdout", "stderr")[number], stream)
+    os.close(number)
 
 
 for command in (serve, ask, launch, models, doctor):

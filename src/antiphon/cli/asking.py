@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from antiphon.cli.hosting import reached
-from antiphon.cli.options import base_url_option, config_option, key_option, sentences
+from antiphon.cli.options import base_url_option, config_option, key_option, sentences, text
 from antiphon.config import Config, ConfigError, load, state_folder
 from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.upstreams.events import EventStream
@@ -36,11 +36,11 @@ class Last(msgspec.Struct):
 
 
 @click.command()
-@click.argument("prompt", nargs=-1)
-@click.option("-m", "--model", help="The model; default: the server's.")
-@click.option("-s", "--instructions", "--system", help="How the model is to behave.")
+@click.argument("prompt", nargs=-1, type=text)
+@click.option("-m", "--model", type=text, help="The model; default: the server's.")
+@click.option("-s", "--instructions", "--system", type=text, help="How the model is to behave.")
 @click.option("-c", "--continue", "goes_on", is_flag=True, help="Go on with the last answer.")
-@click.option("--previous", metavar="ID", help="Go on with the response of this id.")
+@click.option("--previous", metavar="ID", type=text, help="Go on with the response of this id.")
 @config_option
 @base_url_option
 @key_option
@@ -183,13 +183,17 @@ class Answer(Receiver):
 
 
 def _say(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    text = text.encode(encoding, "replace").decode(encoding)
     try:
         sys.stdout.write(text.translate(_CONTROLS) if sys.stdout.isatty() else text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody reads any more; nor shall the interpreter complain about it when it ends.
+    except OSError as error:
+        # Nor shall the interpreter complain about it when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise UpstreamError("Nobody reads the answer any more.") from None
+        left = isinstance(error, BrokenPipeError)
+        why = "Nobody reads the answer any more." if left else f"The answer cannot be written: {error.strerror}."
+        raise UpstreamError(why) from None
 
 
 # --- What is remembered ---
@@ -202,7 +206,7 @@ def _file() -> Path:
 def _remembered() -> Last:
     try:
         return msgspec.json.decode(_file().read_bytes(), type=Last)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ConfigError("continue: there is no last answer to go on with.") from None
 
 

@@ -102,6 +102,8 @@ def _sqlite(path: Path | None) -> str:
         if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
             raise ValueError(f"{path} cannot be made: {folder} is not a folder to write in.")
         return f"{path}, which the first start makes"
+    if not path.is_file():
+        raise ValueError(f"{path} is no file.")
     if not os.access(path, os.W_OK):
         raise ValueError(f"{path} may not be written by this user.")
     seen = database.inspect(path)

@@ -12,7 +12,7 @@ import msgspec
 
 from antiphon.cli.checks import Finding, findings
 from antiphon.cli.serving import setting_options
-from antiphon.cli.tables import columns
+from antiphon.cli.tables import columns, plain
 from antiphon.config import Config, ConfigError, load, shown, sources
 
 _MARKS = {"ok": "ok", "note": "--", "wrong": "WRONG"}
@@ -61,7 +61,7 @@ def _configuration(config: Config, origins: Mapping[str, str]) -> list[str]:
 
 
 def _tell(one: Finding) -> None:
-    click.echo(f"  {_MARKS[one.state]:<6} {one.subject:<9} {one.says}")
+    click.echo(plain(f"  {_MARKS[one.state]:<6} {one.subject:<9} {one.says}"))
 
 
 def _document(config: Config | None, origins: Mapping[str, str], found: list[Finding]) -> dict[str, Any]:

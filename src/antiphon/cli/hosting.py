@@ -11,10 +11,11 @@ import msgspec
 import uvicorn
 
 from antiphon.assemble import Server, look_around, using
-from antiphon.cli.remote import Offer, Remote
+from antiphon.cli.remote import CONNECT_SECONDS, Offer, Remote
 from antiphon.cli.serving import listen, web_settings
 from antiphon.config import Config, ConfigError
 from antiphon.engine.ports.upstreams import UpstreamError
+from antiphon.upstreams.http import Timeouts
 
 
 class Reached(NamedTuple):
@@ -31,7 +32,7 @@ async def reached(config: Config, base_url: str | None, key: str | None) -> Asyn
 
     Raises ``ConfigError`` or ``UpstreamError``.
     """
-    remote = Remote(base_url or f"http://127.0.0.1:{config.port}/v1", key or _own_key(config))
+    remote = Remote(base_url or f"http://127.0.0.1:{config.port}/v1", key or _own_key(config), _timeouts(config))
     try:
         offer = await _offer(remote, wanted=base_url is not None)
         if offer is not None:
@@ -55,6 +56,11 @@ async def _offer(remote: Remote, *, wanted: bool) -> Offer | None:
     return offer if wanted or offer.ours else None
 
 
+def _timeouts(config: Config) -> Timeouts:
+    """What may pass before a model says something is what the server allows its upstreams."""
+    return Timeouts(CONNECT_SECONDS, config.first_byte_seconds, config.idle_seconds)
+
+
 def _own_key(config: Config) -> str | None:
     """A key that this machine's server takes, if it is configured as we are."""
     return config.api_keys[0].rpartition("=")[2] if config.api_keys else None
@@ -75,7 +81,7 @@ async def hosted(config: Config) -> AsyncIterator[Remote]:
             ready.cancel()
             if not server.ready.is_set():
                 raise ConfigError("the server could not be started; `antiphon doctor` tells what does not work.")
-            remote = Remote(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", key)
+            remote = Remote(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", key, _timeouts(config))
             try:
                 yield remote
             finally:

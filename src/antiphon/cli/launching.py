@@ -16,8 +16,8 @@ import click
 
 from antiphon.cli.clients import ANY, CLIENTS, Client, Setup, Target, find, settled
 from antiphon.cli.hosting import Reached, reached
-from antiphon.cli.options import base_url_option, config_option, key_option, sentences
-from antiphon.cli.tables import columns
+from antiphon.cli.options import base_url_option, config_option, key_option, sentences, text
+from antiphon.cli.tables import columns, plain
 from antiphon.config import Config, ConfigError, load, state_folder
 
 #: Status of a shell for a program that is not there.
@@ -27,7 +27,7 @@ ANY_KEY = "any-value"
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("-m", "--model", help="The model; default: the server's.")
+@click.option("-m", "--model", type=text, help="The model; default: the server's.")
 @config_option
 @base_url_option
 @key_option
@@ -131,7 +131,7 @@ def _say(client: Client, command: list[str], target: Target, setup: Setup, serve
     told += [f"  {name}={_hidden(value, target.key)}" for name, value in setup.environment.items()]
     if setup.arguments:
         told.append(f"  {shlex.join([Path(command[0]).name, *setup.arguments])}")
-    click.echo("\n".join(told), err=True)
+    click.echo("\n".join(map(plain, told)), err=True)
 
 
 def _hidden(value: str, key: str) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from antiphon.assemble import catalog_of, look_around, using
 from antiphon.cli.options import base_url_option, config_option, key_option, sentences
 from antiphon.cli.remote import Offer, Remote
-from antiphon.cli.tables import columns, size
+from antiphon.cli.tables import columns, plain, size
 from antiphon.clock import SystemClock
 from antiphon.config import Config, load
 from antiphon.upstreams.embedded.disk import OnDisk, on_disk
@@ -36,10 +36,10 @@ def models(config_path: Path | None, base_url: str | None, api_key: str | None, 
         else:
             offer, failures = asyncio.run(_would_be_offered(load(config_path, os.environ, {})))
             lying = on_disk(Path.home(), os.environ)
-    if as_json:
-        click.echo(msgspec.json.encode(_document(offer, lying, failures), enc_hook=str).decode())
-    else:
-        click.echo("\n".join(_page(offer, lying, failures, base_url)))
+        if as_json:
+            click.echo(msgspec.json.encode(_document(offer, lying, failures), enc_hook=str).decode())
+        else:
+            click.echo("\n".join(_page(offer, lying, failures, base_url)))
 
 
 async def _offered(base_url: str, key: str | None) -> Offer:
@@ -73,7 +73,7 @@ def _page(offer: Offer, lying: Sequence[OnDisk], failures: Mapping[str, str], ba
     told = [f"Served at {base_url}:" if base_url else "Served by `antiphon serve`:", ""]
     rows = [(one.id, one.owned_by, "names that nobody knows" * (one.id == offer.default)) for one in offer.models]
     told += columns(rows) if rows else ["  nothing"]
-    told += [f"  no answer from {name}: {why}" for name, why in failures.items()]
+    told += [plain(f"  no answer from {name}: {why}") for name, why in failures.items()]
     if base_url is None:
         told += ["", "On this disk; `antiphon serve --model NAME` serves one:", ""]
         heads = ("NAME", "SIZE", "PARAMETERS", "QUANTIZATION", "FROM")

@@ -3,6 +3,7 @@
 Must not know what is printed.
 """
 
+import asyncio
 from typing import NamedTuple
 
 import msgspec
@@ -13,9 +14,8 @@ from antiphon.upstreams.failures import failure_of
 from antiphon.upstreams.http import Body, HttpClient, Receiver, Timeouts, Whole
 from antiphon.upstreams.listing import ModelList, infos
 
-#: How long a server on this machine may take to say what it offers.
-OFFER_SECONDS = 10.0
-
+#: How long a server may take to be connected to, and to say all that it offers.
+CONNECT_SECONDS, OFFER_SECONDS = 1.0, 10.0
 
 #: Models named in a message.
 SHOWN_MAX = 12
@@ -40,11 +40,16 @@ class Offer(NamedTuple):
 
 
 class Remote:
-    """One server.  Raises ``ConfigError`` for a base URL that cannot be used."""
+    """One server.  Raises ``ConfigError`` for a base URL or a key that cannot be used.
 
-    def __init__(self, base_url: str, key: str | None = None, timeouts: Timeouts | None = None) -> None:
+    ``timeouts`` are those of responses: a model may be quiet for long before its first token, and between two.
+    """
+
+    def __init__(self, base_url: str, key: str | None = None, timeouts: Timeouts = Timeouts(CONNECT_SECONDS)) -> None:  # noqa: B008 - frozen
+        if key and not (key.isascii() and key.isprintable()):
+            raise ConfigError("api_key: it has characters that a header cannot have.")
         try:
-            self._client = HttpClient(base_url, timeouts or Timeouts(1.0, OFFER_SECONDS, OFFER_SECONDS))
+            self._client = HttpClient(base_url, timeouts)
         except ValueError as error:
             raise ConfigError(f"base_url: {error}.") from None
         self.base_url = self._client.base_url
@@ -69,7 +74,12 @@ class Remote:
 
     async def _get(self, path: str) -> Whole:
         whole = Whole()
-        await self._client.send("GET", path, self._headers, Body(), whole)
+        try:
+            async with asyncio.timeout(OFFER_SECONDS):
+                await self._client.send("GET", path, self._headers, Body(), whole)
+        except TimeoutError:
+            message = f"{self.base_url} did not answer within {OFFER_SECONDS:g} seconds."
+            raise UpstreamError(message, status=504, code="upstream_timeout") from None
         if whole.status != 200:
             raise failure_of(whole.status, bytes(whole.body), whole.headers)
         return whole

@@ -18,6 +18,7 @@ import uvicorn
 from antiphon import announce
 from antiphon.assemble import Server, look_around, using
 from antiphon.cli.sightings import sightings
+from antiphon.cli.tables import plain
 from antiphon.config import Config, ConfigError, bare, describe, fields, load, option, takes_many
 from antiphon.web import frames
 from antiphon.web.transport import PushProtocol
@@ -47,7 +48,7 @@ def serve(config_path: Path | None, **given: Any) -> None:
             found = asyncio.run(look_around(config))
             run(config, Server(using(config, found)), listener, sightings(config, found, os.environ))
     except ConfigError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(plain(str(error))) from None
 
 
 def listen(config: Config) -> socket.socket:
@@ -148,4 +149,4 @@ class _Announced(uvicorn.Server):
             keys=bool(config.api_keys),
             found=self._found,
         )
-        click.echo("\n".join(told), err=True)
+        click.echo("\n".join(map(plain, told)), err=True)

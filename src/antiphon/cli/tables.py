@@ -3,8 +3,20 @@
 from collections.abc import Sequence
 
 
+def plain(text: str) -> str:
+    """One line without what would steer a terminal: names and messages come from other programs, too."""
+    return "".join(_shown(sign) for sign in text)
+
+
+def _shown(sign: str) -> str:
+    if sign.isspace():
+        return " "
+    return sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}"
+
+
 def columns(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> list[str]:
     """Each row as a line, its cells under those of the others."""
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
         (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()

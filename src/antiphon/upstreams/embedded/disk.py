@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from antiphon.upstreams.embedded.gguf import read_label
-from antiphon.upstreams.embedded.naming import slug
+from antiphon.upstreams.embedded.naming import expanded, slug
 
 #: Files and folders looked at in one place, and levels of folders below it.
 ENTRIES_MAX, DEPTH_MAX = 20_000, 6
@@ -49,6 +49,8 @@ def on_disk(home: Path, environment: Mapping[str, str]) -> list[OnDisk]:
     files: set[tuple[int, int]] = set()
     for owner, candidates in _places(home, environment):
         for candidate in candidates:
+            if not f"{candidate.name}{candidate.path}".isprintable():
+                continue  # nobody could say its name, nor could it be told in JSON
             file = _identity(candidate.path)
             if file is None or file in files or candidate.name in seen:
                 continue
@@ -77,7 +79,7 @@ def _places(home: Path, environment: Mapping[str, str]) -> Iterator[tuple[str, I
     for models in (
         _told(environment, "OLLAMA_MODELS"),
         home / ".ollama/models",
-        Path("/usr/share/ollama/.ollama/models"),
+        OLLAMA_SERVICE,
     ):
         if models is not None:
             yield "Ollama", _of_ollama(models)
@@ -92,7 +94,7 @@ def _places(home: Path, environment: Mapping[str, str]) -> Iterator[tuple[str, I
 
 
 def _told(environment: Mapping[str, str], name: str) -> Path | None:
-    return Path(environment[name]).expanduser() if environment.get(name) else None
+    return expanded(environment[name]) if environment.get(name) else None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ _DIGEST = re.compile(r"[0-9a-f]{24,}")
 
 def named(paths: Iterable[str | Path]) -> dict[str, Path]:
     """Every file under a name of its own.  Raises ``ValueError``, one sentence, for what cannot be served."""
-    files = [Path(path).expanduser().absolute() for path in paths]
+    files = [expanded(path).absolute() for path in paths]
     names = [name_of(file, read_header(file)) for file in files]
     # Two quantisations of one model say the same name; their files differ.
     often = Counter(names)
@@ -24,6 +24,14 @@ def named(paths: Iterable[str | Path]) -> dict[str, Path]:
     if double is not None:
         raise ValueError(f"two files have the name '{double}'; rename one of them.")
     return dict(zip(names, files, strict=True))
+
+
+def expanded(path: str | Path) -> Path:
+    """With the home folder that it begins with; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def name_of(path: Path, header: Header) -> str:
