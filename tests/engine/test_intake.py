@@ -214,6 +214,12 @@ async def test_items_that_bring_tools_keep_them_to_the_byte(store: SqliteStore) 
         assert bytes(msgspec.json.decode(taken.body, type=dict[str, msgspec.Raw])["tools"]) == tools
 
 
+async def test_a_null_of_a_message_is_not_listed(store: SqliteStore) -> None:
+    (taken,) = await take(store, [{"role": "assistant", "content": "a", "phase": None}])
+
+    assert "phase" not in json.loads(taken.body)
+
+
 async def test_functions_that_items_bring_are_listed_as_published(store: SqliteStore) -> None:
     brought = {"type": "function", "name": "f", "defer_loading": None}
     (taken,) = await take(store, [{"type": "additional_tools", "role": "developer", "tools": [brought]}])
@@ -253,8 +259,8 @@ async def test_tool_searches_are_made_whole(store: SqliteStore, joined: Json, ex
         assert stored["status"] == "completed"
 
 
-@pytest.mark.parametrize("phase", ["commentary", "final_answer", "something_new", None])
-async def test_the_phase_of_a_message_is_carried(store: SqliteStore, phase: Any) -> None:
+@pytest.mark.parametrize("phase", ["commentary", "final_answer", "something_new"])
+async def test_the_phase_of_a_message_is_carried(store: SqliteStore, phase: str) -> None:
     (taken,) = await take(store, [{"role": "assistant", "content": "Hi", "phase": phase}])
 
     assert json.loads(taken.body)["phase"] == phase

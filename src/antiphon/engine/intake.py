@@ -146,8 +146,9 @@ def _take_message(view: Item, data: bytes, path: str, clock: Clock) -> Taken:
         content = _whole_parts(raw, part_types, f"{path}.content")
     view.content = msgspec.Raw(content)
     view.id = view.id or clock.new_id("msg_")
-    members = decode_object(data)
-    return _message(view, {name: value for name, value in members.items() if name not in _HEAD})
+    # A null means unset, and no published message has a null for its phase.
+    members = ((name, value) for name, value in decode_object(data).items() if bytes(value) != b"null")
+    return _message(view, {name: value for name, value in members if name not in _HEAD})
 
 
 _HEAD = ("id", "type", "status", "role", "content")
