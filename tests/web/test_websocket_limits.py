@@ -132,7 +132,10 @@ async def test_a_response_behind_one_that_was_not_read_is_paused_from_the_start(
 
 @pytest.mark.parametrize(
     "message",
-    ['{"type":"odd"}', '{"type":"response.steer","previous_response_id":"x","input":"%s"}' % ("x" * 10_000)],
+    [
+        '{"type":"%s"}' % ("odd" * 1000),
+        '{"type":"response.steer","previous_response_id":"x","input":"%s"}' % ("x" * 10_000),
+    ],
     ids=["errors", "steering"],
 )
 async def test_answers_to_a_client_that_reads_none_do_not_pile_up(serve: Serve, message: str) -> None:
