@@ -76,6 +76,12 @@ class Request(Head):
         self.connection = Connection(scope, receive, send)
         self._query: bytes = scope["query_string"]
         self._receive = receive
+        self._scope = scope
+
+    def forget_head(self) -> None:
+        """A reply may last for an hour, and clients send kilobytes of headers."""
+        self.headers = {}
+        self._scope["headers"].clear()
 
     @property
     def query(self) -> dict[str, list[str]]:

@@ -113,6 +113,7 @@ class Responses:
         if connection.gone:
             raise ClientGone
         await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
+        request.forget_head()
         await self._delivery.live(run, sse.SseOutlet(connection, padding))
         await connection.finish()
 
@@ -173,6 +174,7 @@ class Responses:
         connection = request.connection
         connection.watch()
         await connection.start(200, [*sse.HEADERS, *request.reply_headers()], self._settings.run_buffer_bytes)
+        request.forget_head()
         outlet = sse.SseOutlet(connection, padding)
         await self._delivery.logged(request.project, shell, outlet, after=after)
         await connection.finish()
