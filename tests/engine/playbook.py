@@ -152,9 +152,14 @@ def check_retold(stored: Stored, decoded: list[Json]) -> None:
 
 
 def _whole(events: list[Json]) -> dict[int | None, list[Json]]:
-    """The events of each item, and those of the response, without numbers and with the deltas of a part joined."""
+    """The events of each item, and those of the response, without numbers and with the deltas of a part joined.
+
+    Pictures that were on their way are in no item, so that they cannot be told again.
+    """
     items: dict[int | None, list[Json]] = {}
     for event in events:
+        if event["type"].endswith(".partial_image"):
+            continue
         told = {name: value for name, value in event.items() if name != "sequence_number"}
         mine = items.setdefault(event.get("output_index"), [])
         if event["type"].endswith(".delta") and mine[-1]["type"] == event["type"]:

@@ -39,6 +39,9 @@ PARAMETERS = [
     closed(day={"type": "string", "format": "date"}, code={"type": "string", "pattern": "^[A-Z]{2}[0-9]$"}),
     {"properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False},
     {"type": "object", "properties": {}, "additionalProperties": False},
+    {"type": "object", "properties": {}},
+    {"type": "object", "properties": {"in": {"type": "object", "properties": {"n": {"type": "integer"}}}}},
+    {"type": "object", "properties": {"b": {"enum": [1]}}, "allOf": [{"type": "object", "required": ["b"]}]},
     closed(odd={"type": "string", "maxLength": 9, "x-unknown": 1})
     | {"$schema": "http://json-schema.org/draft-07/schema#"},
 ]

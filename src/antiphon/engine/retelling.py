@@ -14,6 +14,7 @@ from antiphon.engine.draft import KINDS, Kind
 from antiphon.engine.fold import FoldedPart
 from antiphon.engine.ledger import Ledger
 from antiphon.engine.ports.stores import Stored
+from antiphon.engine.progress import Progress
 from antiphon.engine.thoughts import MEMBER as SEALED
 from antiphon.protocol.events import TERMINAL_EVENTS, DeltaTemplate, Event, Place, item_event, lifecycle, placed
 from antiphon.protocol.responses import Outcome
@@ -38,19 +39,27 @@ def retold(stored: Stored) -> list[Event]:
         ledger.emit(lifecycle(event_type, ledger.number, begun))
     for index, body in enumerate(stored.output):
         item = msgspec.json.decode(body)
-        ledger.emit(item_event("response.output_item.added", ledger.number, index, encode(_begun(item))))
+        progress = Progress(item["type"])
+        ledger.emit(item_event("response.output_item.added", ledger.number, index, encode(_begun(item, progress))))
         _tell_inside(ledger, index, item)
+        for told in progress.rest(_raw(item), item.get("status", "completed")):
+            ledger.emit(placed(told.type, ledger.number, Place(item["id"], index), **told.members))
         ledger.emit(item_event("response.output_item.done", ledger.number, index, body))
     ledger.emit(lifecycle(TERMINAL_EVENTS[stored.outcome.status], ledger.number, stored.snapshot()))
     return ledger.take()
 
 
-def _begun(item: Mapping[str, Any]) -> dict[str, Any]:
+def _begun(item: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """The item as it was when nothing of it had been said; sealed thoughts come with its end (reference 8.2)."""
     empty = _EMPTY.get(item["type"], {})
     late = SEALED if item["type"] == "reasoning" else None
-    begun = {name: empty.get(name, value) for name, value in item.items() if name != late}
+    members = {name: msgspec.Raw(value) for name, value in progress.begun(_raw(item)).items()}
+    begun = {name: empty.get(name, value) for name, value in members.items() if name != late}
     return {**begun, "status": "in_progress"} if "status" in item else begun
+
+
+def _raw(item: Mapping[str, Any]) -> dict[str, bytes]:
+    return {name: encode(value) for name, value in item.items()}
 
 
 def _tell_inside(ledger: Ledger, index: int, item: Mapping[str, Any]) -> None:

@@ -21,6 +21,12 @@ Members = dict[str, Any]
 _GUIDANCE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": True}
 #: Of integers without bounds: an unsure model would write digits for ever.
 INTEGER_MAX = 999_999_999_999_999
+#: Keywords whose schemas hold beside others, so that none of them knows all members of an object.
+_PARTIAL = frozenset(
+    {"allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "$defs", "definitions"}
+)
+#: Keywords by which an object says what else it may hold.
+_OPEN = _PARTIAL | {"additionalProperties", "unevaluatedProperties", "patternProperties", "$ref"}
 #: Keywords whose values are no schemas.
 _VALUES = frozenset({"const", "default", "enum", "examples", "required"})
 #: How a call ends, behind its arguments.  Without it the small model, which says both in one token, finds no end.
@@ -75,19 +81,24 @@ def _schema_of(function: Members) -> Members:
     if given is None:
         return {"type": "object", "properties": {}, "additionalProperties": False, "x-guidance": _GUIDANCE}
     schema = msgspec.json.decode(encode(given))
-    return {"type": "object", **_bounded(schema), "x-guidance": _GUIDANCE}
+    return {**_bounded({"type": "object", **schema}), "x-guidance": _GUIDANCE}
 
 
-def _bounded(schema: Any) -> Any:
-    """The schema, whose integers have an end."""
+def _bounded(schema: Any, *, closes: bool = True) -> Any:
+    """The schema, whose integers and objects have an end: an unsure model would write on for ever."""
     if isinstance(schema, list):
-        return [_bounded(one) for one in schema]
+        return [_bounded(one, closes=closes) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    bounded = {name: value if name in _VALUES else _bounded(value) for name, value in schema.items()}
+    bounded = {
+        name: value if name in _VALUES else _bounded(value, closes=closes and name not in _PARTIAL)
+        for name, value in schema.items()
+    }
     if schema.get("type") == "integer":
         bounds = {"minimum": -INTEGER_MAX, "maximum": INTEGER_MAX}
         bounded |= {name: end for name, end in bounds.items() if not _is_bounded(schema, name)}
+    if closes and schema.get("type") == "object" and schema.keys().isdisjoint(_OPEN):
+        bounded["additionalProperties"] = False
     return bounded
 
 

@@ -22,6 +22,7 @@ from antiphon.engine.deltas import (
     TextDelta,
 )
 from antiphon.engine.ports.upstreams import Stop, UpstreamError
+from antiphon.engine.progress import Progress, Told
 from antiphon.protocol.items import decode_object
 from antiphon.protocol.responses import InputDetails, OutputDetails, Usage
 from antiphon.protocol.tools import Tool
@@ -30,7 +31,6 @@ from antiphon.upstreams.events import EventReader, SentEvent, decoded
 from antiphon.upstreams.failures import failure_within
 from antiphon.upstreams.item_deltas import GROWN
 from antiphon.upstreams.opaque import wrapped
-from antiphon.upstreams.responses.progress import Progress, Told
 from antiphon.upstreams.responses.request import Sealed
 
 Raw = msgspec.Raw

@@ -80,8 +80,10 @@ class Progress:
 
     def begun(self, members: Members) -> Members:
         """The members that it begins with: what events are going to tell is not in it yet."""
-        texts = {step.member for step in self._steps if step.member}
-        return {name: b'""' if name in texts and value != b"null" else value for name, value in members.items()}
+        empty = {step.member: b'""' for step in self._steps if step.member}
+        if _PICTURE in self._steps:
+            empty["result"] = b"null"
+        return {name: value if value == b"null" else empty.get(name, value) for name, value in members.items()}
 
     def told(self, event: Told) -> Iterator[Told]:
         """What is to be told where the upstream tells this: what it left out before it as well."""
