@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prompts": {"protocol"},
     "fetching": {"addresses"},
     "attachments": {"protocol", "documents", "fetching"},
+    "posting": {"engine", "fetching"},
     "announce": {"__init__"},
 }
 #: Only these know more: `assemble` all parts, and what starts it.
@@ -54,6 +55,7 @@ HOMES = {
     "llguidance": ("engine/grammars.py",),
     "platformdirs": ("config.py",),
     "pypdfium2": ("documents/",),
+    "standardwebhooks": ("runs/signing.py",),
     "uvicorn": ("cli/", "web/transport.py", "web/frames.py"),
     "uvloop": ("cli/",),
     "websockets": ("web/frames.py",),

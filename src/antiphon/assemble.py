@@ -1,6 +1,7 @@
 """The only module that knows all parts: configuration in, running application out."""
 
 import asyncio
+import hashlib
 import logging
 import os
 import secrets
@@ -16,17 +17,22 @@ import msgspec
 from antiphon import __version__
 from antiphon.attachments import FetchedAttachments
 from antiphon.clock import SystemClock
-from antiphon.config import Config, ConfigError, UpstreamConfig
+from antiphon.config import Config, ConfigError, UpstreamConfig, WebhookConfig
 from antiphon.coordinators.local import LocalCoordinator
 from antiphon.engine.ports.stores import Store
 from antiphon.engine.ports.tools import Tool
 from antiphon.engine.ports.upstreams import Upstream
 from antiphon.engine.ports.world import Clock
 from antiphon.engine.turns import Limits
-from antiphon.fetching import Fetcher
+from antiphon.engine.webhooks import Endpoint
+from antiphon.fetching import Fetcher, FetchError
+from antiphon.posting import Poster
 from antiphon.prompts import Prompts
-from antiphon.runs import recovery, settings
+from antiphon.protocol.errors import ApiError
+from antiphon.protocol.webhooks import EVENT_TYPES, checked
+from antiphon.runs import outbox, recovery, settings
 from antiphon.runs.running import Runs
+from antiphon.runs.signing import SigningSecrets, signer
 from antiphon.sealing import Sealing
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.tools import hosted_tools
@@ -39,7 +45,7 @@ from antiphon.upstreams.embedded import disk, naming, sizing
 from antiphon.upstreams.embedded.upstream import Embedded
 from antiphon.upstreams.http import Timeouts
 from antiphon.upstreams.scripted import ScriptedUpstream
-from antiphon.web.access import Access, Key, is_loopback
+from antiphon.web.access import DEFAULT_PROJECT, Access, Key, is_loopback
 from antiphon.web.api.compact import Compact
 from antiphon.web.api.conversations import Conversations
 from antiphon.web.api.health import Health
@@ -47,6 +53,7 @@ from antiphon.web.api.input_tokens import InputTokens
 from antiphon.web.api.models import ModelList
 from antiphon.web.api.openapi import OpenApi
 from antiphon.web.api.responses import Responses
+from antiphon.web.api.webhook_endpoints import WebhookEndpoints
 from antiphon.web.app import App, Route
 from antiphon.web.delivery import Delivery
 from antiphon.web.settings import WebSettings
@@ -57,7 +64,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("antiphon")
 
-S = TypeVar("S", settings.Settings, WebSettings, sizing.Settings)
+S = TypeVar("S", settings.Settings, outbox.Settings, WebSettings, sizing.Settings)
 
 Spoken = TypeVar("Spoken", Options, responses.Options, messages.Options)
 
@@ -123,6 +130,10 @@ class Server:
             timeout_seconds=config.fetch_seconds,
         )
         self.sealing = Sealing()
+        self.poster = _poster(config)
+        self.deliverer = outbox.Deliverer(
+            self.store.webhooks, self.poster, self.sealing, self.clock, _pick(config, outbox.Settings)
+        )
         attachments = FetchedAttachments(self.fetcher, config.document_max_chars, config.fetch_cache_bytes)
         hosted = hosted_tools(self.clock, scripted=config.scripted_tools) if tools is None else tools
         self.runs = Runs(
@@ -134,6 +145,7 @@ class Server:
             self.coordinator,
             self.sealing,
             _pick(config, settings.Settings),
+            on_ended=self.deliverer.ended,
         )
         self.prompts = Prompts(
             Path(config.prompts_folder) if config.prompts_folder else None, rendered_max_bytes=config.body_max_bytes
@@ -161,6 +173,10 @@ class Server:
         tokens = InputTokens(self.runs, self.config.body_max_bytes, self.prompts)
         compact = Compact(self.runs, self.clock, self.config.body_max_bytes)
         conversations = Conversations(self.store, self.clock, self.config.body_max_bytes)
+        webhooks = WebhookEndpoints(
+            self.store, self.deliverer, self.poster, self.sealing, self.clock,
+            self.config.webhook_endpoints_max, self.config.body_max_bytes,
+        )  # fmt: skip
         default = self.config.default_model or self.catalog.aliases.get("*", "")
         models = ModelList(self.catalog, self.instance, default)
         health = Health(self.store, self.catalog)
@@ -182,6 +198,14 @@ class Server:
             Route("GET", "/v1/conversations/{conversation_id}/items", conversations.items),
             Route("GET", "/v1/conversations/{conversation_id}/items/{item_id}", conversations.item),
             Route("DELETE", "/v1/conversations/{conversation_id}/items/{item_id}", conversations.remove),
+            Route("POST", "/v1/webhook_endpoints", webhooks.create),
+            Route("GET", "/v1/webhook_endpoints", webhooks.all),
+            Route("GET", "/v1/webhook_endpoints/{webhook_endpoint_id}", webhooks.retrieve),
+            Route("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}", webhooks.update),
+            Route("DELETE", "/v1/webhook_endpoints/{webhook_endpoint_id}", webhooks.delete),
+            Route("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret", webhooks.rotate),
+            Route("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test", webhooks.test),
+            Route("GET", "/v1/webhook_event_types", webhooks.event_types),
             Route("GET", "/v1/models", models.all),
             Route("GET", "/v1/models/{model:path}", models.one),
             Route("GET", "/health", health.live, open=True),
@@ -197,10 +221,12 @@ class Server:
         self.prompts.check()
         await self.sealing.load(self.config.encryption_keys, self.store)
         self.responses.obfuscation_key = self.sealing.derive("obfuscation")
+        await self.store.webhooks.configure(_static_endpoints(self.config, self.sealing, self.clock))
         if await self.store.unfinished():
             await self.catalog.refresh()  # what the models can do decides how a run goes on
         await recovery.recover(self.store, self.coordinator)
         await self.runs.start()
+        self.deliverer.start()
         sweeping = recovery.sweep(self.store, self.clock, self.config.expire_every_seconds)
         self._sweeper = asyncio.get_running_loop().create_task(sweeping)
 
@@ -210,8 +236,10 @@ class Server:
             self._sweeper.cancel()
             await asyncio.wait([self._sweeper])
         await _in_time(self.runs.close(), "background runs could not be handed back; the next start takes them over")
+        await _in_time(self.deliverer.close(), "webhook deliveries are tried again when their claims end")
         await self.catalog.close()
         await self.fetcher.close()
+        await self.poster.close()
         await _in_time(self.store.close(), "the database is away; what was not acknowledged is not written")
 
 
@@ -277,6 +305,54 @@ def _postgres(config: Config, url: str) -> tuple[Store, Callable[[], Awaitable[N
     except ValueError as error:
         raise ConfigError(f"database: {error}.") from None
     return store, store.open
+
+
+def _poster(config: Config) -> Poster:
+    """The way to webhook endpoints.  Those of the operator may be private; nothing else becomes reachable by that."""
+    clients = Fetcher(
+        allowed_hosts=config.fetch_allowed_hosts, ports=config.fetch_ports, timeout_seconds=config.webhook_seconds
+    )
+    operators = Fetcher(
+        allowed_hosts=[_host_rule(webhook) for webhook in config.webhooks],
+        ports=config.fetch_ports,
+        timeout_seconds=config.webhook_seconds,
+    )
+    for webhook in config.webhooks:
+        try:
+            operators.check(webhook.url)
+            signer(webhook.secret or "")
+            checked(webhook.events or EVENT_TYPES)
+        except (FetchError, ApiError, ValueError) as error:
+            raise ConfigError(f"webhooks: {webhook.url}: {error}") from None
+    return Poster(clients, operators)
+
+
+def _host_rule(webhook: WebhookConfig) -> str:
+    """An entry of an allow-list for nothing but the host and port of this URL."""
+    try:
+        parts = urlsplit(webhook.url)
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+    except ValueError:
+        raise ConfigError(f"webhooks: {webhook.url} is not a URL.") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"webhooks: {webhook.url} is not an http or https URL.")
+    return f"[{parts.hostname}]:{port}" if ":" in parts.hostname else f"{parts.hostname}:{port}"
+
+
+def _static_endpoints(config: Config, sealing: Sealing, clock: Clock) -> list[tuple[str, Endpoint]]:
+    """The operator's webhooks, each once for each project that it hears of."""
+    known = dict.fromkeys(key.project for key in _keys(config)) or {DEFAULT_PROJECT: None}
+    now = int(clock.now())
+    made: dict[str, tuple[str, Endpoint]] = {}
+    for webhook in config.webhooks:
+        for project in [webhook.project] if webhook.project else known:
+            id = "we_" + hashlib.sha256(f"{project} {webhook.url}".encode()).hexdigest()[:28]
+            if id in made:
+                raise ValueError(f"webhooks: {webhook.url} is given twice.")
+            secrets = SigningSecrets(webhook.secret or "").sealed(sealing, project)
+            types = tuple(webhook.events or EVENT_TYPES)
+            made[id] = (project, Endpoint(id, "configured", webhook.url, types, secrets, now, now))
+    return list(made.values())
 
 
 def _keys(config: Config) -> list[Key]:

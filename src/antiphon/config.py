@@ -60,6 +60,22 @@ class UpstreamConfig(msgspec.Struct, forbid_unknown_fields=True):
             return ""
 
 
+class WebhookConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """One ``[[webhooks]]`` table of the configuration file."""
+
+    url: Annotated[str, Meta(min_length=1, description="Where events are posted to; it may be a private host.")]
+    events: Annotated[
+        list[str], Meta(description="Event types to hear of, as `response.completed`; empty: all that there are.")
+    ] = []
+    secret: Annotated[
+        str | None, Meta(description="Signing secret, `whsec_...`; better name a variable with `secret_env`.")
+    ] = None
+    secret_env: Annotated[
+        str, Meta(description="Environment variable that holds it; default: `ANTIPHON_WEBHOOK_SECRET`.")
+    ] = ""
+    project: Annotated[str, Meta(description="The project whose runs it hears of; empty: all that have keys.")] = ""
+
+
 #: Upstreams that can be given by a name alone; their keys are taken from where their own clients look for them.
 PRESETS = {
     "openai": {"url": "https://api.openai.com/v1", "dialect": "responses", "key_env": "OPENAI_API_KEY"},
@@ -157,6 +173,21 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     first_event_seconds: Annotated[
         float, Meta(ge=0, description="How long a stream waits for its upstream to accept before it begins anyway.")
     ] = 1.0
+    webhooks: Annotated[
+        list[WebhookConfig],
+        Meta(description="URLs that are told when background responses end, besides what projects set up themselves."),
+    ] = msgspec.field(default_factory=list)
+    webhook_endpoints_max: Annotated[int, Meta(ge=0, description="Most webhook endpoints of one project.")] = 50
+    webhook_seconds: Annotated[float, Meta(gt=0, description="Longest wait for a webhook endpoint's reply.")] = 15.0
+    webhook_deliveries_max: Annotated[
+        int, Meta(ge=1, description="Most deliveries to webhook endpoints at once; to the same one it is a few.")
+    ] = 64
+    webhook_retry_hours: Annotated[
+        float, Meta(ge=0, description="For how long a webhook event is tried again; then it is given up.")
+    ] = 72.0
+    webhook_dead_days: Annotated[
+        float, Meta(ge=0, description="Days that webhook events are kept that were given up.")
+    ] = 7.0
     response_days: Annotated[int, Meta(ge=0, description="Days that stored responses are kept; 0: for ever.")] = 30
     unstored_seconds: Annotated[
         int, Meta(ge=0, description="How long a background response with `store: false` can be fetched.")
@@ -290,7 +321,13 @@ def option(name: str) -> str:
     return "--" + _SINGULAR.get(name, name.replace("_", "-"))
 
 
-_SINGULAR = {"upstreams": "upstream", "models": "model", "aliases": "alias", "api_keys": "api-key"}
+_SINGULAR = {
+    "upstreams": "upstream",
+    "models": "model",
+    "aliases": "alias",
+    "api_keys": "api-key",
+    "webhooks": "webhook",
+}
 
 
 def takes_many(field: msgspec.structs.FieldInfo) -> bool:
@@ -338,6 +375,8 @@ def shown(config: Config, name: str) -> str:
         return f"{count} hidden" if count else ""
     if name == "upstreams":
         return ", ".join(upstream.label for upstream in value)
+    if name == "webhooks":
+        return ", ".join(webhook.url.partition("?")[0] for webhook in value)
     if name == "database" and "://" in value:
         before, at, after = value.rpartition("@")
         scheme, _, login = before.partition("://")
@@ -367,6 +406,8 @@ def _convert(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         if name == "upstreams":
             value = [_upstream(entry) if isinstance(entry, str) else entry for entry in value]
+        elif name == "webhooks":
+            value = [{"url": entry} if isinstance(entry, str) else entry for entry in value]
         elif name == "aliases":
             value = dict(_pair(name, entry) for entry in value)
         else:
@@ -392,11 +433,16 @@ def _pair(name: str, entry: Any) -> tuple[str, str]:
 
 
 def _with_keys(config: Config, environment: Mapping[str, str]) -> Config:
-    """Each upstream's key, from the place that it names."""
+    """Each upstream's key and each webhook's secret, from the place that it names."""
     for upstream in config.upstreams:
         if upstream.key_env is not None:
             upstream.key = environment.get(upstream.key_env)
             if upstream.key is None:
                 raise ConfigError(f"upstreams: the variable {upstream.key_env} for {upstream.label} is not set.")
         upstream.key = upstream.key or config.upstream_key
+    for webhook in config.webhooks:
+        named = webhook.secret_env or variable("webhook_secret")
+        webhook.secret = webhook.secret or environment.get(named)
+        if not webhook.secret:
+            raise ConfigError(f"webhooks: the variable {named} for {webhook.url} is not set.")
     return config

@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+from aiohttp import web
 from tests.conformance import passed_on
 from tests.conformance.record import Record, RecordingClient
+from tests.loopback import served
 from tests.web.client import PATIENCE_SECONDS, asked
 from tests.web.conftest import Serving, serving
 from tests.web.sockets import talking
@@ -187,6 +189,34 @@ async def conversations(stage: Stage) -> None:
     await stage.client.request("DELETE", target)
 
 
+async def webhooks(stage: Stage) -> None:
+    """An endpoint through all its calls, with a test that is received and one that is not."""
+    async with served(_heard) as port:
+        await stage.get("/v1/webhook_event_types")
+        wanted = {"name": "a", "url": f"http://127.0.0.1:{port}/", "event_types": ["response.completed"]}
+        made = await stage.post("/v1/webhook_endpoints", wanted)
+        target = f"/v1/webhook_endpoints/{made['id']}"
+        await stage.get("/v1/webhook_endpoints?limit=1")
+        await stage.get(target)
+        await stage.post(target, {"name": "b"})
+        await stage.post(f"{target}/rotate_secret", {"keep_old_secret_active_for_24_hours": True})
+        await stage.post(f"{target}/test", {"event_type": "response.failed"})
+    unheard = await stage.client.post(f"{target}/test", {"event_type": "response.failed"})
+    assert (unheard.status, unheard.error["code"]) == (400, "webhook_endpoint_unreachable")
+    for _ in range(stage.here.server.config.webhook_endpoints_max - 1):
+        await stage.post("/v1/webhook_endpoints", wanted)
+    refused = await stage.client.post("/v1/webhook_endpoints", wanted)
+    assert (refused.status, refused.error["code"]) == (400, "webhook_endpoints_exceeded")
+    await stage.client.request("DELETE", target)
+    for code, change in (("invalid_value", {"event_types": ["batch.completed"]}), ("empty_array", {"event_types": []})):
+        reply = await stage.client.post("/v1/webhook_endpoints", {**wanted, **change})
+        assert (reply.status, reply.error["code"]) == (400, code)
+
+
+async def _heard(_request: web.Request) -> web.Response:
+    return web.Response()
+
+
 async def plays(stage: Stage) -> None:
     """What a model may say, and how it may fail."""
     for name in ("cited", "refusal", "reasoning", "length", "filtered", "broken", *UPSTREAM_ERRORS):
@@ -350,6 +380,7 @@ SCENARIOS = (
     responses,
     background,
     conversations,
+    webhooks,
     plays,
     inputs,
     sealed,
@@ -361,7 +392,8 @@ SCENARIOS = (
 async def run() -> Record:
     """Everything once."""
     record = Record()
-    async with staged(record, body_max_bytes=100_000) as stage:
+    config = {"webhook_endpoints_max": 3, "fetch_allowed_hosts": ["127.0.0.1"]}
+    async with staged(record, body_max_bytes=100_000, **config) as stage:
         for scenario in SCENARIOS:
             await scenario(stage)
     await guarded(record)

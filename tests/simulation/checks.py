@@ -95,6 +95,7 @@ async def check(world: World) -> None:
         logs[name] = await whole_log(world, name)
         _check_run(world, truth, stored, logs[name])
     _check_sights(world)
+    _check_told(world)
     while await world.database.compact(3):
         pass
     for name, log in logs.items():
@@ -249,6 +250,22 @@ def _check_takeovers(world: World, truth: Truth, events: list[Json], broken: Any
         attempt = world.attempts[int(spoken[1])]
         if attempt.begins_with_text and attempt.went_on is not None:
             raise broken(f"attempt {attempt.number} was to go on with {fold.items[-1].id}, it began another item")
+
+
+def untold(ledger: Ledger) -> list[str]:
+    """Runs that have ended and that no receiver has heard of."""
+    return [truth.tag for truth in ledger.runs.values() if truth.ended and not truth.deleted and not truth.told]
+
+
+def _check_told(world: World) -> None:
+    """Every end is told at least once where somebody wants to hear of it, under one id, and as what it is."""
+    for truth in world.ledger.runs.values():
+        if not world.hooked and truth.told:
+            raise world.ledger.violation(f"webhooks: {truth.tag} is told of, and nobody asked for it")
+        if len(truth.told) > 1:
+            raise world.ledger.violation(f"webhooks: {truth.tag} is told of as {truth.told}")
+    if world.hooked and (missing := untold(world.ledger)):
+        raise world.ledger.violation(f"webhooks: nobody heard of {missing}")
 
 
 def _check_sights(world: World) -> None:

@@ -10,6 +10,8 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from tests.simulation.loop import EPOCH
+
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.stores.sqlite import writer as writing
 from antiphon.stores.sqlite.writer import Ticket, Writer
@@ -74,6 +76,10 @@ class Database(SqliteStore):
         ended = self._writer
         ended.close()
         self._writer = InlineWriter(ended, loop, earlier)
+        # Its clock is that of the loop, in whole seconds or, with an argument, with their parts.
+        self._writing.create_scalar_function(
+            "unixepoch", lambda *parts: EPOCH + loop.time() if parts else int(EPOCH + loop.time())
+        )
 
     def _connect(self, path: Path | None, opening: contextlib.ExitStack) -> None:
         if self._earlier is None:

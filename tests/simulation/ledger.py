@@ -86,6 +86,8 @@ class Truth:
     #: Somebody was told that it is cancelled; somebody asked for it at all.
     cancelled: bool = False
     asked_to_cancel: bool = False
+    #: What receivers of webhooks have heard: the ids of events and the statuses in them.
+    told: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def durable(self) -> int:
@@ -245,6 +247,14 @@ class Ledger:
         truth = self.runs.get(name)
         if truth is not None and yes:
             truth.deleted = True
+
+    def told(self, name: RunName, id: str, status: str) -> None:
+        """A receiver hears of the end of a run, perhaps not for the first time."""
+        truth = self.runs[name]
+        if not truth.ended:
+            raise self.violation(f"webhooks: {truth.tag} is told as {status}, but has not ended")
+        self.saw["an event that was told again" if truth.told else "an event that was told"] += 1
+        truth.told.add((id, status))
 
     # --- The tools ---
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from tests.simulation.database import Database
@@ -29,6 +30,7 @@ from antiphon.engine.ports.stores import (
     StoreError,
 )
 from antiphon.engine.ports.tools import Noted, ToolCall, ToolResult
+from antiphon.engine.webhooks import Delivery, Verdict
 from antiphon.protocol.errors import unavailable
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page
@@ -39,6 +41,9 @@ STRAGGLE_SECONDS = 20.0
 #: What a run is rebuilt from, and how often one task is told that it cannot be read.
 READINGS = frozenset({"begun", "journal", "events"})
 FAILURES_MAX = 2
+
+#: What is asked again and again, and told only where there is an answer.
+POLLED = frozenset({"events", "webhooks.projects", "webhooks.claim"})
 
 Told = Callable[[str, str], None] | None
 Note = Callable[[Any, int], None]
@@ -111,13 +116,13 @@ class Link:
         result: Any = None
         failure: Exception | None = None
         try:
-            result = await getattr(self._database(), name)(*arguments)
+            result = await attrgetter(name)(self._database())(*arguments)
         except Exception as error:  # noqa: BLE001 - handed to the caller
             failure = error
             self._ledger.saw[f"{type(error).__name__} of {name}"] += 1
         if failure is None and note is not None:
             note(result, started)
-        if self._tell is not None and (name != "events" or result):
+        if self._tell is not None and (name not in POLLED or result):
             came = _short(result) if failure is None else repr(failure)
             self._tell(self._process.name, f"{name} {' '.join(map(_short, arguments))}: {came}")
         if fault == "crash after":
@@ -238,11 +243,31 @@ class Link:
     async def expire(self, now: int) -> int:
         return await self._call("expire", (now,))
 
+    @property
+    def webhooks(self) -> LinkedWebhooks:
+        return LinkedWebhooks(self)
+
     async def ping(self) -> None:
         await self._call("ping")
 
     async def close(self) -> None:
         """The database goes on."""
+
+
+class LinkedWebhooks:
+    """What a deliverer asks of the database, over the same way."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def projects(self) -> frozenset[str]:
+        return await self._link._call("webhooks.projects")
+
+    async def claim(self, most: int, each: int, seconds: float, busy: Sequence[str]) -> list[Delivery]:
+        return await self._link._call("webhooks.claim", (most, each, seconds, busy))
+
+    async def settle(self, verdicts: Sequence[Verdict]) -> None:
+        await self._link._call("webhooks.settle", (verdicts,))
 
 
 def _short(thing: Any) -> str:

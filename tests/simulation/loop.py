@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+#: When time begins: 2026-01-01.
+EPOCH = 1_767_225_600.0
 #: Handles that one seed may run: nothing that comes to rest needs so many.
 HANDLES_MAX = 400_000
 

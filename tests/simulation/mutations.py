@@ -20,14 +20,18 @@ from antiphon.engine.holding import Holding
 from antiphon.engine.ports.stores import Batch, Claim, Record, RunName
 from antiphon.engine.ports.tools import Noted
 from antiphon.engine.turns import Turns
+from antiphon.engine.webhooks import Delivery, Fate, Verdict
 from antiphon.protocol.events import Event
 from antiphon.protocol.responses import Outcome
 from antiphon.runs import flushing
 from antiphon.runs.journal import StoreJournal
 from antiphon.runs.log import DurableLog, Reader
+from antiphon.runs.outbox import Deliverer
 from antiphon.runs.running import Runs
 from antiphon.stores.sqlite import store
 from antiphon.stores.sqlite.background import _Group, _Run
+from antiphon.stores.sqlite.operations import ClaimDeliveries, Settle
+from antiphon.stores.sqlite.outbox import Outbox
 from antiphon.stores.sqlite.store import SqliteStore
 
 Breakage = Callable[[], AbstractContextManager[Any]]
@@ -189,6 +193,25 @@ def _forgets_calls() -> Any:
     return patch.object(Turns, "resume", forgetful)
 
 
+def _told_once_at_most() -> Any:
+    """What is claimed goes, before anybody has heard of it."""
+    claim = Outbox._claim
+
+    def forgetting(outbox: Outbox, operation: ClaimDeliveries) -> list[Delivery]:
+        claimed = claim(outbox, operation)
+        outbox.settle([Settle([Verdict(one.row, one.attempt, Fate.DELIVERED) for one in claimed])])
+        return claimed
+
+    return patch.object(Outbox, "_claim", forgetting)
+
+
+def _not_told_again() -> Any:
+    def failed(deliverer: Deliverer, delivery: Delivery, why: str) -> Verdict:
+        return Verdict(delivery.row, delivery.attempt, Fate.DEAD, 1.0)
+
+    return patch.object(Deliverer, "_failed", failed)
+
+
 BREAKAGES: dict[str, Breakage] = {
     "I2 appends are not fenced": _no_fence,
     "I2 a refused append counts as written": _refusal_ignored,
@@ -208,4 +231,6 @@ BREAKAGES: dict[str, Breakage] = {
     "I10 takeovers are not counted": _not_counted,
     "I11 packing drops an event": _packed_short,
     "a text that was cut is not gone on with": _begins_anew,
+    "a webhook that was claimed is not told after a crash": _told_once_at_most,
+    "a webhook that failed is not told again": _not_told_again,
 }

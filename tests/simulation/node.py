@@ -11,22 +11,22 @@ from random import Random
 from typing import Any, TypeVar
 
 from tests.simulation.link import Link
-from tests.simulation.loop import Process, SimulatedLoop
+from tests.simulation.loop import EPOCH, Process, SimulatedLoop
 
 from antiphon.coordinators.local import LocalCoordinator
 from antiphon.engine.coordination import Coordinator
 from antiphon.engine.ports.stores import StoreError
 from antiphon.engine.turns import Limits
+from antiphon.engine.webhooks import Post
 from antiphon.protocol.errors import ApiError
-from antiphon.runs import recovery
+from antiphon.runs import outbox, recovery
+from antiphon.runs.outbox import Deliverer
 from antiphon.runs.running import Runs
 from antiphon.runs.settings import Settings
 from antiphon.sealing import Sealer
 
 T = TypeVar("T")
 
-#: When time begins: 2026-01-01.
-EPOCH = 1_767_225_600.0
 #: All processes of a database have the same keys.
 SEALER = Sealer([b"a key of tests, of 32 bytes or more"])
 
@@ -87,6 +87,7 @@ class Node:
         ids: Callable[[], int],
         random: Random,
         settings: Settings,
+        receiver: Post,
         coordinator: Callable[[SimulatedClock, Process], Coordinator] | None = None,
     ) -> None:
         self.loop = loop
@@ -96,8 +97,11 @@ class Node:
         self._connections: dict[asyncio.Future[Any], None] = {}
         clock = SimulatedClock(loop, ids, random.random() * 3 - 1.5)
         self.coordinator = LocalCoordinator(clock) if coordinator is None else coordinator(clock, process)
+        hooks = outbox.Settings(webhook_seconds=5.0)
+        self.deliverer = Deliverer(link.webhooks, receiver, SEALER, clock, hooks, random.random)  # type: ignore[arg-type]
+        ended = self.deliverer.ended
         self.runs: Runs = process.context.run(
-            lambda: Runs(link, model, tools, NoAttachments(), clock, self.coordinator, SEALER, settings)  # type: ignore[arg-type]
+            lambda: Runs(link, model, tools, NoAttachments(), clock, self.coordinator, SEALER, settings, ended)  # type: ignore[arg-type]
         )
 
     @property
@@ -118,12 +122,14 @@ class Node:
             except (StoreError, ApiError):
                 await asyncio.sleep(0.3)
         await self.runs.start()
+        self.deliverer.start()
         self.serving = True
 
     async def stop(self) -> None:
         """A graceful stop; the process is gone with its return."""
         self.serving = False
         await self.runs.close()
+        await self.deliverer.close()
 
     async def ask(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """A request of a client.  Raises ``ConnectionLost`` when the node dies meanwhile, and what the node answers."""

@@ -97,5 +97,7 @@ EVERYWHERE = {
     "an append that was refused",
     "an end that was refused",
     "an end that was written again",
+    "an event that was told",
+    "an event that was told again",
     "an event that was written again",
 }

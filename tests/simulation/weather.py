@@ -39,6 +39,8 @@ class Weather:
     followers: int = 2
     detaches: float = 0.2
     slow: float = 0.2
+    #: Of a delivery to a webhook endpoint: each of three ways to fail.
+    unreachable: float = 0.0
     #: When faults end.
     seconds: float = 3.0
     #: Words between nodes that get lost or come twice.
@@ -65,7 +67,7 @@ class Weather:
         self.delay = self.straggle = self.refused = self.unheard = self.busy = 0.0
         self.crash_before = self.crash_after = 0.0
         self.crashes = self.freezes = self.stops = self.intruders = 0.0
-        self.lost = self.doubled = 0.0
+        self.lost = self.doubled = self.unreachable = 0.0
 
 
 def draw(random: Random) -> Weather:
@@ -97,4 +99,5 @@ def draw(random: Random) -> Weather:
     if kinds:
         weather.delay = random.choice((0.0, 0.1, 0.3, 0.5))
         weather.lost = weather.doubled = 0.2 * random.random()
+        weather.unreachable = 0.2 * random.random()
     return weather

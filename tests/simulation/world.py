@@ -17,12 +17,13 @@ from unittest.mock import patch
 import msgspec
 from tests.simulation import checks, hosted, weather
 from tests.simulation.bus import Bus
-from tests.simulation.client import Client
+from tests.simulation.client import PROJECT, Client
 from tests.simulation.database import Database
 from tests.simulation.ledger import Attempt, Ledger
 from tests.simulation.link import STRAGGLE_SECONDS, Link
 from tests.simulation.loop import OWNER, SimulatedLoop
-from tests.simulation.node import Node, draw_settings
+from tests.simulation.node import SEALER, Node, draw_settings
+from tests.simulation.receivers import Receiver, subscribe
 from tests.simulation.scenario import Scenario, SimulatedModel, text_of
 
 from antiphon.engine.ports.stores import RunName
@@ -33,6 +34,8 @@ from antiphon.stores.sqlite import store
 
 #: Everything comes to rest in so many virtual seconds after the last fault.
 REST_SECONDS = 400.0
+#: Everything is told so soon after that: the longest pause behind the failures that a seed can have.
+TOLD_SECONDS = 1000.0
 NODES_MAX = 14
 #: Nodes that are alive at once.
 ALIVE_MAX = 3
@@ -70,6 +73,8 @@ class World:
         self.everyone: list[Client] = []
         self.calm = False
         self.bus = Bus(self) if self.random.random() < 0.4 else None
+        #: Somebody hears of the ends of runs by webhook.
+        self.hooked = self.random.random() < 0.5
         self._trace = trace
         self._ids = 0
 
@@ -112,7 +117,8 @@ class World:
         model = SimulatedModel(self.random, self.ledger, self.scenarios, self)
         tools = hosted.registry(self.random, self.ledger)
         join = self.bus.join if self.bus is not None else None
-        node = Node(self.loop, process, link, model, tools, self.new_id, self.random, self.settings, join)
+        receiver = Receiver(self.random, self.ledger, self.weather, PROJECT)
+        node = Node(self.loop, process, link, model, tools, self.new_id, self.random, self.settings, receiver, join)
         self.nodes.append(node)
         self.tell(node.name, "starts")
         self.loop.spawn(process, node.start())
@@ -227,6 +233,8 @@ class World:
     # --- The course of a seed ---
 
     async def _course(self) -> None:
+        if self.hooked:
+            await subscribe(self.database, SEALER, PROJECT)
         first = self.add_node()
         assert first is not None
         if self.strike is not None:
@@ -279,6 +287,18 @@ class World:
         left = [self.ledger.runs[name].tag for name in await self.database.unfinished()]
         if left:
             raise self.ledger.violation(f"runs that nobody ends: {left}")
+        if self.hooked:
+            await self._all_told()
+
+    async def _all_told(self) -> None:
+        """Deliveries that failed are tried again, by whoever is there."""
+        until = self.loop.time() + TOLD_SECONDS
+        while untold := checks.untold(self.ledger):
+            if self.loop.time() > until:
+                raise self.ledger.violation(f"webhooks: nobody hears of {untold}")
+            if not any(node.able for node in self.nodes):
+                self.add_node()
+            await asyncio.sleep(5.0)
 
     # --- What the models are asked ---
 

@@ -16,6 +16,7 @@ from tests.stores.contract_background import BackgroundContract, BegunContract, 
 from tests.stores.contract_conversations import ConversationContract, ConversationRemovalContract, HoldContract
 from tests.stores.contract_keys import KeyContract
 from tests.stores.contract_owners import OwnerContract
+from tests.stores.contract_webhooks import EndpointContract, OutboxContract
 from tests.stores.world import CALL, LARGE, SMALL, Stores, World, item, items, record
 
 from antiphon.engine.ports.stores import FIRST_FENCE, Disowned, RunName, Store, StoreError
@@ -424,6 +425,8 @@ class StoreContract(
     CompactionContract,
     OwnerContract,
     KeyContract,
+    EndpointContract,
+    OutboxContract,
     DurabilityContract,
 ):
     """Everything but deletion."""

@@ -13,6 +13,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+from openai.types.webhooks import (
+    DeletedWebhookEndpoint,
+    WebhookEndpoint,
+    WebhookEndpointList,
+    WebhookEndpointTestResult,
+    WebhookEndpointWithSecret,
+    WebhookEventTypeList,
+)
 from tests.specification.conformance import (
     check_compaction,
     check_conversation,
@@ -320,7 +328,9 @@ def check_failure(reply: Reply) -> None:
 
 
 def check_body(method: str, path: str, body: Json) -> None:
-    if re.fullmatch(r"/v1/conversations/[^/]+/items", path):
+    if path.startswith("/v1/webhook_"):
+        check_webhooks(method, path, body)
+    elif re.fullmatch(r"/v1/conversations/[^/]+/items", path):
         check_item_list(body, conversation=True)
     elif re.fullmatch(r"/v1/conversations/[^/]+/items/[^/]+", path) and method == "GET":
         check_item(body)
@@ -342,6 +352,20 @@ def check_body(method: str, path: str, body: Json) -> None:
         check_response(body)
     else:
         assert path in ("/health", "/ready", "/openapi.json"), path
+
+
+def check_webhooks(method: str, path: str, body: Json) -> None:
+    """No published document has these, so that they are held against the types of the official SDK."""
+    kind = {
+        "webhook_endpoint": WebhookEndpointWithSecret if "signing_secret" in body else WebhookEndpoint,
+        "webhook_endpoint.deleted": DeletedWebhookEndpoint,
+        "webhook_endpoint.test": WebhookEndpointTestResult,
+        "list": WebhookEventTypeList if path.endswith("event_types") else WebhookEndpointList,
+    }[body["object"]]
+    parsed = kind.model_validate(body, strict=True)
+    assert set(parsed.model_extra or ()) <= {"disabled_at"}
+    secret = (path == "/v1/webhook_endpoints" and method == "POST") or path.endswith("/rotate_secret")
+    assert ("signing_secret" in body) == secret
 
 
 def check_chunk(piece: bytes) -> None:

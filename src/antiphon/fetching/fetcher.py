@@ -1,13 +1,13 @@
-"""Follows a URL to its content, hop by hop, and judges each."""
+"""Follows a URL to its content, hop by hop, and judges each; or posts to it, which is one hop."""
 
 import asyncio
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from email.message import Message
 from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from yarl import URL
 
@@ -16,6 +16,8 @@ from antiphon.fetching.outcomes import BadUrl, Fetched, Forbidden, TimedOut, Too
 
 if TYPE_CHECKING:
     from antiphon.fetching.hops import Answer, Hops, Resolve
+
+T = TypeVar("T")
 
 _HOPS = "antiphon.fetching.hops"
 USUAL_PORTS = (80, 443)
@@ -34,12 +36,13 @@ _URI_CHARS = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*\Z")
 
 
 class Fetcher:
-    """Gets URLs within the rules; one per process, made anywhere and used in one event loop.
+    """Gets URLs, or posts to them, within the rules; one per process, made anywhere and used in one event loop.
 
     `allowed_hosts` are the operator's exceptions (`host`, `*.domain`, address or CIDR, each with an optional `:port`):
     what matches may be private and at any port. `max_bytes` counts decoded bytes; `timeout_seconds` is for the whole of
-    one `get`, redirects and lookups included; `ports` are those that public hosts may be reached at, all if empty.
-    `resolve` replaces the system's resolver and `ssl_context` its certificates. `ValueError` for a malformed exception.
+    one `get` or `post`, redirects and lookups included; `ports` are those that public hosts may be reached at, all if
+    empty. `resolve` replaces the system's resolver and `ssl_context` its certificates. `ValueError` for a malformed
+    exception.
     """
 
     def __init__(
@@ -68,11 +71,28 @@ class Fetcher:
         `accept` are media types or patterns (`image/*`): they are asked for, and an answer that declares itself to be
         something else is refused; one that declares nothing in particular (octet-stream) is let through.
         """
+        return await self._in_time(self._follow(_parsed(url), tuple(pattern.lower() for pattern in accept)))
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """The status that `url` itself answers with, or a `FetchError`: no redirect is followed, no content is read."""
+        return await self._in_time(self._posted(_parsed(url), body, headers))
+
+    def check(self, url: str) -> None:
+        """A `BadUrl` or `Forbidden` for what is refused without looking its host up."""
+        self._admitted(_parsed(url))
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._follow(_parsed(url), tuple(pattern.lower() for pattern in accept))
+                return await work
         except TimeoutError:
             raise TimedOut(f"The URL did not answer within {self._timeout:g} seconds.") from None
+
+    async def _posted(self, url: URL, body: bytes, headers: Mapping[str, str]) -> int:
+        url = self._admitted(url)
+        sent = {"User-Agent": "antiphon", "Accept-Encoding": "identity", **headers}
+        async with (await self._opened()).post(url, body, sent) as answer:
+            return answer.status
 
     async def close(self) -> None:
         """Close the connections; a `get` after this is a `RuntimeError`."""

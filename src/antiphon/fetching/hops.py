@@ -5,7 +5,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import aiohttp
 from aiohttp import ClientResponse as Answer
@@ -22,7 +22,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 MAX_CONNECTIONS = 64
 MAX_ADDRESSES_TRIED = 8
-RESOLVER_THREADS = 4
+#: More than one slow name can take: of one webhook endpoint four deliveries may be looking it up.
+RESOLVER_THREADS = 16
 
 
 class _SystemResolver:
@@ -97,11 +98,20 @@ class Hops:
             timeout=aiohttp.ClientTimeout(total=None),
         )
 
-    @asynccontextmanager
-    async def get(self, url: URL, headers: dict[str, str]) -> AsyncIterator[Answer]:
+    def get(self, url: URL, headers: dict[str, str]) -> AbstractAsyncContextManager[Answer]:
         """What one URL answers.  Raises `FetchError`, also for what goes wrong while the answer is read."""
+        return self._asked("GET", url, headers, None)
+
+    def post(self, url: URL, body: bytes, headers: dict[str, str]) -> AbstractAsyncContextManager[Answer]:
+        """Likewise, to what is posted to it."""
+        return self._asked("POST", url, headers, body)
+
+    @asynccontextmanager
+    async def _asked(self, method: str, url: URL, headers: dict[str, str], body: bytes | None) -> AsyncIterator[Answer]:
         try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+            async with self._session.request(
+                method, url, headers=headers, data=body, allow_redirects=False
+            ) as answer:  # fmt: skip
                 yield answer
         except TimeoutError:
             raise

@@ -6,6 +6,7 @@ Must not know who waits for it or how events are sent.  Rules: design section 2,
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from antiphon.engine import context
 from antiphon.engine.ports.stores import Disowned, Record, Store, StoreError
@@ -44,7 +45,14 @@ class Execution:
     """Executes runs."""
 
     def __init__(
-        self, store: Store, planner: Planner, clock: Clock, flusher: Flusher, leases: Leases, settings: Settings
+        self,
+        store: Store,
+        planner: Planner,
+        clock: Clock,
+        flusher: Flusher,
+        leases: Leases,
+        settings: Settings,
+        on_ended: Callable[[str], None],
     ) -> None:
         self._store = store
         self._planner = planner
@@ -52,6 +60,7 @@ class Execution:
         self._flusher = flusher
         self._leases = leases
         self._settings = settings
+        self._on_ended = on_ended
         self._endings = Endings(store, settings.store_retry_seconds, settings.store_retry_longest_seconds)
 
     def close(self) -> None:
@@ -189,6 +198,7 @@ class Execution:
         await self._flusher.settle()  # what was made first is written first
         log.publish([terminal])
         await self._endings.write(self.record(run, outcome, self._expiry(run)), log, run.end_is_stuck)
+        self._on_ended(run.name.project)
 
     def _finish_unstored(self, run: Run, error: Exception) -> None:
         """The end could not be written: who follows live is told so; a background run is taken up by the next start."""

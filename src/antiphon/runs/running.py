@@ -5,7 +5,7 @@ Must not know how a run is executed or how events are sent.  Rules: design secti
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from antiphon.engine import shell
@@ -44,7 +44,7 @@ _NOT_YET = "The end of this response could not be stored yet. Please try again."
 
 
 class Runs:
-    """The runs of one process."""
+    """The runs of one process.  ``on_ended`` hears of the project of each background run that has ended here."""
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Runs:
         coordinator: Coordinator,
         seal: Seal,
         settings: Settings,
+        on_ended: Callable[[str], None] = lambda _project: None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -65,7 +66,7 @@ class Runs:
         retry = (settings.store_retry_seconds, settings.store_retry_longest_seconds)
         self._flusher = Flusher(store, settings.flush_seconds, *retry)
         self._leases = Leases(store)
-        self._execution = Execution(store, self._planner, clock, self._flusher, self._leases, settings)
+        self._execution = Execution(store, self._planner, clock, self._flusher, self._leases, settings, on_ended)
         self._takeovers = Takeovers(store, clock, self._flusher, seal, settings)
         self._keyed = KeyedRuns(store, clock, self._create_keyed, settings.idempotency_hours)
         self._background: dict[RunName, Run] = {}

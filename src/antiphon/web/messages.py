@@ -107,6 +107,11 @@ class Request(Head):
             raise _too_large(limit)
         return await self._read(limit)
 
+    async def json_or_nothing(self, limit: int) -> bytes:
+        """The body, where there is one; without one, as with curl, no type is needed either."""
+        nothing = self.headers.get("content-length", "0") == "0" and "transfer-encoding" not in self.headers
+        return b"" if nothing else await self.json(limit)
+
     async def _read(self, limit: int) -> bytes:
         pieces: list[bytes] = []
         size = 0

@@ -7,6 +7,7 @@ import msgspec
 
 from antiphon.engine.idempotency import Keys
 from antiphon.engine.ports.tools import Noted, ToolCall, ToolResult
+from antiphon.engine.webhooks import Webhooks
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page
 from antiphon.protocol.responses import Outcome, Shell
@@ -219,6 +220,10 @@ class Store(Protocol):
     def keys(self) -> Keys:
         """Where idempotency keys are kept."""
 
+    @property
+    def webhooks(self) -> Webhooks:
+        """Where webhook endpoints are kept, and what is to be delivered to them."""
+
     async def context(self, project: str, response: str) -> Context:
         """What a continuation of ``response`` sees, pinned until ``release``.  Raises ``ApiError`` 400."""
 
@@ -242,7 +247,7 @@ class Store(Protocol):
         """
 
     async def finish(self, record: Record, fence: int, batches: Sequence[Batch]) -> bool:
-        """Ends a background run: its last events, items and status in one transaction.  False as for ``append``.
+        """Ends a background run: last events, items, status and outbox in one transaction.  False as for ``append``.
 
         Only the record's output, outcome and expiry count.  Repeated by the owner that ended it, it is True again.
         """
@@ -293,10 +298,10 @@ class Store(Protocol):
         """The newest item with this id."""
 
     async def delete(self, project: str, response: str) -> bool:
-        """Removes a response and what only it needed, its idempotency key with it."""
+        """Removes a response and what only it needed; its idempotency key, and what webhooks were to tell of it."""
 
     async def expire(self, now: int) -> int:
-        """Removes responses and idempotency keys that are past their time; how many responses went."""
+        """Removes responses, idempotency keys and dead deliveries that are past their time; how many responses went."""
 
     async def secret(self, name: str, *, make: bool = True) -> bytes | None:
         """Random bytes that are kept under this name, 32 of them, durable on return; made if need be and asked for.

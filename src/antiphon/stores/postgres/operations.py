@@ -231,6 +231,13 @@ class ExpireKeys(NamedTuple):
     size: int = 8
 
 
+class ExpireOutbox(NamedTuple):
+    """Rows of the outbox that have been dead for long enough."""
+
+    now: int
+    size: int = 8
+
+
 class Release(NamedTuple):
     """A pin to let go."""
 

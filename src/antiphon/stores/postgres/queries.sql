@@ -201,7 +201,7 @@ JOIN responses r ON r.project = g.project AND r.id = g.id AND r.background AND r
 SELECT append_events_2($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: finish
-SELECT finish_runs_3($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
+SELECT finish_runs_4($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
 
 -- name: claim
 SELECT fence, last_seq, attempt FROM claim_runs_1($1, $2, $3);
@@ -219,10 +219,10 @@ SELECT complete_calls_1($1, $2, $3, $4, $5);
 SELECT compact_runs_1($1, $2, $3, $4, $5);
 
 -- name: remove
-SELECT remove_responses_2($1, $2);
+SELECT remove_responses_3($1, $2);
 
 -- name: expire
-SELECT expire_responses_2($1, $2);
+SELECT expire_responses_3($1, $2);
 
 -- name: sweep
 SELECT sweep_pins_1($1);
@@ -326,3 +326,84 @@ DELETE FROM idempotency_keys k USING (
 DELETE FROM idempotency_keys k USING (
     SELECT v.project, v.key FROM idempotency_keys v WHERE v.expires <= $1 LIMIT $2 FOR UPDATE OF v SKIP LOCKED
 ) l WHERE k.project = l.project AND k.key = l.key;
+
+-- name: endpoints
+-- Those of a project that the operator has not configured; one of them where $2 is given.
+SELECT id, name, url, event_types, secrets, created, updated, disabled FROM webhook_endpoints
+WHERE project = $1 AND ($2::text IS NULL OR id = $2) AND NOT static ORDER BY row DESC;
+
+-- name: projects_with_endpoints
+SELECT DISTINCT project FROM webhook_endpoints WHERE disabled IS NULL;
+
+-- name: create_endpoint
+-- It may be said twice.
+INSERT INTO webhook_endpoints (project, id, name, url, event_types, secrets, created, updated, static)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, false
+WHERE (SELECT count(*) FROM webhook_endpoints WHERE project = $1 AND NOT static AND id <> $2) < $9
+ON CONFLICT (project, id) DO UPDATE SET id = EXCLUDED.id
+RETURNING row;
+
+-- name: change_endpoint
+-- It may be said twice: what has the new secrets already is found again.
+UPDATE webhook_endpoints SET name = coalesce($3, name), url = coalesce($4, url),
+    event_types = coalesce($5, event_types), secrets = coalesce($7, secrets), updated = $8, disabled = NULL
+WHERE project = $1 AND id = $2 AND NOT static AND ($6::text IS NULL OR secrets IN ($6, $7))
+RETURNING id, name, url, event_types, secrets, created, updated, disabled;
+
+-- name: delete_endpoint
+SELECT remove_endpoints_1(ARRAY(SELECT row FROM webhook_endpoints WHERE project = $1 AND id = $2 AND NOT static));
+
+-- name: configure_endpoints
+INSERT INTO webhook_endpoints (project, id, name, url, event_types, secrets, created, updated, static)
+SELECT g.project, g.id, g.name, g.url, string_to_array(g.event_types, ' '), g.secrets, g.created, g.updated, true
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])
+    g (project, id, name, url, event_types, secrets, created, updated)
+ORDER BY g.project, g.id
+ON CONFLICT (project, id) DO UPDATE SET name = EXCLUDED.name, url = EXCLUDED.url, event_types = EXCLUDED.event_types,
+    secrets = EXCLUDED.secrets, updated = EXCLUDED.updated, disabled = NULL;
+
+-- name: remove_other_static_endpoints
+SELECT remove_endpoints_1(ARRAY(SELECT row FROM webhook_endpoints WHERE static AND id <> ALL ($1::text[])));
+
+-- name: claim_outbox
+-- Who claims at the same time passes over what is being claimed.
+WITH chosen AS MATERIALIZED (
+    SELECT o.row, e.id, e.static, e.url, e.secrets FROM webhook_endpoints e
+    CROSS JOIN LATERAL (
+        SELECT row, attempts, due FROM outbox WHERE endpoint = e.row AND due <= clock_timestamp()
+        ORDER BY due, row LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) o
+    WHERE e.disabled IS NULL AND e.id <> ALL ($4::text[])
+    ORDER BY o.attempts > 0, o.due, o.row LIMIT $1
+)
+UPDATE outbox o SET attempts = o.attempts + 1, due = clock_timestamp() + $3::interval
+FROM chosen c WHERE o.row = c.row
+RETURNING o.row, o.attempts, extract(epoch FROM clock_timestamp())::float8 - o.created AS age, o.project, c.id,
+    c.static, c.url, c.secrets, o.response, o.type, o.created;
+
+-- name: delivered
+DELETE FROM outbox o USING (
+    SELECT row FROM outbox WHERE row = ANY ($1::bigint[]) ORDER BY row FOR UPDATE
+) l WHERE o.row = l.row;
+
+-- name: try_outbox_again
+UPDATE outbox o SET due = clock_timestamp() + l.span
+FROM (
+    SELECT v.row, g.span FROM unnest($1::bigint[], $2::integer[], $3::interval[]) g (row, attempts, span)
+    JOIN outbox v ON v.row = g.row AND v.attempts = g.attempts ORDER BY v.row FOR UPDATE OF v
+) l WHERE o.row = l.row;
+
+-- name: bury_outbox
+UPDATE outbox o SET expires = extract(epoch FROM clock_timestamp() + l.span), due = 'infinity'
+FROM (
+    SELECT v.row, g.span FROM unnest($1::bigint[], $2::integer[], $3::interval[]) g (row, attempts, span)
+    JOIN outbox v ON v.row = g.row AND v.attempts = g.attempts ORDER BY v.row FOR UPDATE OF v
+) l WHERE o.row = l.row;
+
+-- name: disable_endpoints
+SELECT disable_endpoints_1($1, $2);
+
+-- name: expire_outbox
+DELETE FROM outbox o USING (
+    SELECT row FROM outbox WHERE expires <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+) l WHERE o.row = l.row;

@@ -42,6 +42,7 @@ from antiphon.stores.postgres.idempotency import PostgresKeys
 from antiphon.stores.postgres.keying import Keying
 from antiphon.stores.postgres.lanes import Lane, Operation
 from antiphon.stores.postgres.texts import received, sendable
+from antiphon.stores.postgres.webhooks import PostgresWebhooks, expire_outbox
 from antiphon.stores.queries import Queries
 from antiphon.stores.rows import (
     EVENT_BATCHES_MAX,
@@ -122,6 +123,7 @@ class PostgresStore:
                 operations.Delete: responses.delete,
                 operations.Expire: responses.expire,
                 operations.ExpireKeys: keying.expire,
+                operations.ExpireOutbox: functools.partial(expire_outbox, self._queries["expire_outbox"]),
                 operations.Compact: runs.compact,
             },
         )
@@ -136,6 +138,11 @@ class PostgresStore:
     def keys(self) -> PostgresKeys:
         """The idempotency keys of this database."""
         return PostgresKeys(self)
+
+    @property
+    def webhooks(self) -> PostgresWebhooks:
+        """The webhook endpoints of this database, and its outbox."""
+        return PostgresWebhooks(self)
 
     async def open(self) -> None:
         """Connects and brings the schema up to date.  Raises ``ValueError`` in one sentence when that cannot be."""
@@ -360,8 +367,9 @@ class PostgresStore:
 
     async def expire(self, now: int) -> int:
         total = 0
-        while await self._write(self._remover, operations.ExpireKeys(now)):
-            pass
+        for kind in (operations.ExpireKeys, operations.ExpireOutbox):
+            while await self._write(self._remover, kind(now)):
+                pass
         while gone := await self._write(self._remover, operations.Expire(now, EXPIRE_BATCH)):
             total += gone
         return total

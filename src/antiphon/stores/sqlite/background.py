@@ -175,6 +175,8 @@ class Background:
             tips = [(run.thread, run.middle + len(operation.record.output)) for run, operation in ended]
             self._statements.run("move_tips", moves=tips)
         self._statements.rows("finish_responses", [_end(run, operation) for run, operation in ended])
+        told = [(*operation.name, operation.record.outcome.status) for _, operation in ended]
+        self._statements.rows("insert_outbox", told)
         moving = Moving(self._statements, [operation.name for _, operation in ended])
         for run, operation in ended:
             moving.move(operation.record, run.thread, run.middle + len(operation.record.output))

@@ -13,10 +13,13 @@ from antiphon.stores.sqlite.keying import Keying
 from antiphon.stores.sqlite.lines import Lines
 from antiphon.stores.sqlite.operations import (
     BindKey,
+    ClaimDeliveries,
     ConversationOperation,
     Converse,
     Delete,
+    EndpointOperation,
     ExpireKeys,
+    ExpireOutbox,
     FreeKeys,
     HoldKeys,
     Keep,
@@ -25,7 +28,9 @@ from antiphon.stores.sqlite.operations import (
     Replace,
     RunOperation,
     Save,
+    Settle,
 )
+from antiphon.stores.sqlite.outbox import Outbox
 from antiphon.stores.sqlite.pins import Pins
 from antiphon.stores.sqlite.removing import Removing
 from antiphon.stores.sqlite.saving import Blobs, Saving
@@ -44,6 +49,7 @@ class Groups:
         self._removing = Removing(statements, self._blobs, pins)
         self._conversing = Conversing(statements, lines, self._removing)
         self._keying = Keying(statements)
+        self._outbox = Outbox(statements)
         self._steps: list[tuple[type | tuple[type, ...], Callable[[Sequence[Any]], Sequence[Any]]]] = [
             (Save, self._saving.save),
             (get_args(RunOperation), self._background.work),
@@ -55,6 +61,10 @@ class Groups:
             (HoldKeys, self._keying.hold),
             (FreeKeys, self._keying.free),
             (ExpireKeys, self._keying.expire),
+            (get_args(EndpointOperation), self._outbox.work),
+            (Settle, self._outbox.settle),
+            (ClaimDeliveries, self._outbox.claim),
+            (ExpireOutbox, self._outbox.expire),
             (Keep, self._keep),
             (Probe, self._probe),
         ]
@@ -88,4 +98,5 @@ class Groups:
         """Removes what an earlier process had to leave, and ends its holds; inside a transaction."""
         self._conversing.free()
         self._keying.let_go()
+        self._outbox.let_go()
         return self._removing.resume()

@@ -11,6 +11,7 @@ from typing import ClassVar, TypeAlias
 from antiphon.engine.idempotency import KeyClaim
 from antiphon.engine.ports.stores import Batch, Conversation, Hold, Record, RunName, StoredItem
 from antiphon.engine.ports.tools import ToolCall
+from antiphon.engine.webhooks import Changes, Endpoint, Verdict
 from antiphon.stores.rows import Pack
 
 
@@ -260,6 +261,71 @@ class ExpireKeys(_Operation):
 
     now: int
     removes: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CreateEndpoint(_Operation):
+    """A webhook endpoint, unless its project has ``most`` already; whether it is there now."""
+
+    project: str
+    endpoint: Endpoint
+    most: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChangeEndpoint(_Operation):
+    """What is to be changed of a webhook endpoint; its row afterwards, or None."""
+
+    project: str
+    id: str
+    changes: Changes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeleteEndpoint(_Operation):
+    """A webhook endpoint to remove; whether it was there."""
+
+    project: str
+    id: str
+    removes: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Configure(_Operation):
+    """The webhook endpoints of the operator, each with its project, in place of earlier ones."""
+
+    endpoints: Sequence[tuple[str, Endpoint]]
+    removes: ClassVar[bool] = True
+
+
+#: What is asked of webhook endpoints, in the order in which it is asked.
+EndpointOperation: TypeAlias = CreateEndpoint | ChangeEndpoint | DeleteEndpoint | Configure
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClaimDeliveries(_Operation):
+    """Rows of the outbox to try, for so many seconds the caller's; the ``Delivery`` of each."""
+
+    most: int
+    each: int
+    seconds: float
+    busy: Sequence[str]
+    durable: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settle(_Operation):
+    """What became of deliveries."""
+
+    verdicts: Sequence[Verdict]
+    durable: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExpireOutbox(_Operation):
+    """Rows of the outbox that have been dead for long enough."""
+
+    now: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

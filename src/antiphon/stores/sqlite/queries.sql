@@ -397,3 +397,104 @@ DELETE FROM idempotency_keys WHERE rowid IN (
 
 -- name: let_go_of_keys
 UPDATE idempotency_keys SET until = 0 WHERE until > 0;
+
+-- name: endpoints
+-- Those of a project that the operator has not configured; one of them with :id.
+SELECT id, name, url, event_types, secrets, created, updated, disabled FROM webhook_endpoints
+WHERE project = :project AND id = coalesce(:id, id) AND NOT static ORDER BY row DESC;
+
+-- name: projects_with_endpoints
+SELECT DISTINCT project FROM webhook_endpoints WHERE disabled IS NULL;
+
+-- name: create_endpoint
+INSERT INTO webhook_endpoints (project, id, name, url, event_types, secrets, created, updated, static)
+SELECT :project, :id, :name, :url, :event_types, :secrets, :created, :updated, 0
+WHERE (SELECT count(*) FROM webhook_endpoints WHERE project = :project AND NOT static) < :most
+RETURNING row;
+
+-- name: change_endpoint
+UPDATE webhook_endpoints SET name = coalesce(:name, name), url = coalesce(:url, url),
+    event_types = coalesce(:event_types, event_types), secrets = coalesce(:after, secrets),
+    updated = :updated, disabled = NULL
+WHERE project = :project AND id = :id AND NOT static AND secrets = coalesce(:before, secrets)
+RETURNING id, name, url, event_types, secrets, created, updated, disabled;
+
+-- name: delete_endpoint
+DELETE FROM webhook_endpoints WHERE project = :project AND id = :id AND NOT static RETURNING row;
+
+-- name: configure_endpoint
+INSERT INTO webhook_endpoints (project, id, name, url, event_types, secrets, created, updated, static)
+VALUES (:project, :id, :name, :url, :event_types, :secrets, :created, :updated, 1)
+ON CONFLICT (project, id) DO UPDATE SET name = excluded.name, url = excluded.url, event_types = excluded.event_types,
+    secrets = excluded.secrets, updated = excluded.updated, disabled = NULL;
+
+-- name: delete_other_static_endpoints
+DELETE FROM webhook_endpoints WHERE static AND id NOT IN (SELECT value FROM json_each(:ids)) RETURNING row;
+
+-- name: delete_outbox_of_endpoints
+DELETE FROM outbox WHERE row IN (
+    SELECT o.row FROM json_each(:endpoints) w CROSS JOIN outbox o WHERE o.endpoint = w.value
+);
+
+-- name: insert_outbox
+-- What endpoints are to hear of runs that end.
+INSERT INTO outbox (project, endpoint, response, type, created, due)
+SELECT v.column1, e.row, v.column2, 'response.' || v.column3, unixepoch(), unixepoch('subsec')
+FROM (VALUES {rows}) v CROSS JOIN webhook_endpoints e ON e.project = v.column1 AND e.disabled IS NULL
+WHERE EXISTS (SELECT 1 FROM json_each(e.event_types) t WHERE t.value = 'response.' || v.column3);
+
+-- name: outbox_due
+SELECT 1 FROM webhook_endpoints e WHERE EXISTS (
+    SELECT 1 FROM outbox WHERE endpoint = e.row AND due <= unixepoch('subsec')
+) LIMIT 1;
+
+-- name: claim_outbox
+UPDATE outbox SET attempts = attempts + 1, due = unixepoch('subsec') + :seconds, leased = 1 WHERE row IN (
+    SELECT o.row FROM webhook_endpoints e CROSS JOIN outbox o ON o.row IN (
+        SELECT row FROM outbox WHERE endpoint = e.row AND due <= unixepoch('subsec')
+        ORDER BY due, row LIMIT :each
+    )
+    WHERE e.disabled IS NULL AND e.id NOT IN (SELECT value FROM json_each(:busy))
+    ORDER BY o.attempts > 0, o.due, o.row LIMIT :most
+) RETURNING row;
+
+-- name: deliveries
+SELECT o.row, o.attempts, unixepoch('subsec') - o.created, o.project, e.id, e.static, e.url, e.secrets, o.response,
+    o.type, o.created
+FROM json_each(:rows) w CROSS JOIN outbox o ON o.row = w.value CROSS JOIN webhook_endpoints e ON e.row = o.endpoint
+ORDER BY o.row;
+
+-- name: delivered
+DELETE FROM outbox WHERE row IN (SELECT value FROM json_each(:rows));
+
+-- name: try_outbox_again
+UPDATE outbox SET due = unixepoch('subsec') + v.column3, leased = 0 FROM (VALUES {rows}) v
+WHERE outbox.row = v.column1 AND outbox.attempts = v.column2;
+
+-- name: bury_outbox
+UPDATE outbox SET expires = unixepoch() + v.column3, due = 9e99, leased = 0 FROM (VALUES {rows}) v
+WHERE outbox.row = v.column1 AND outbox.attempts = v.column2;
+
+-- name: disable_endpoints
+UPDATE webhook_endpoints SET disabled = unixepoch()
+WHERE row IN (SELECT o.endpoint FROM json_each(:rows) w CROSS JOIN outbox o ON o.row = w.value);
+
+-- name: bury_outbox_of_disabled
+UPDATE outbox SET expires = unixepoch() + v.column2, due = 9e99, leased = 0
+FROM (VALUES {rows}) v CROSS JOIN outbox g ON g.row = v.column1
+WHERE outbox.endpoint = g.endpoint AND outbox.expires IS NULL;
+
+-- name: let_go_of_outbox
+UPDATE outbox SET due = 0, leased = 0 WHERE leased;
+
+-- name: forget_outbox_of
+-- What was to be told of responses that go.
+DELETE FROM outbox WHERE row IN (
+    SELECT o.row FROM (VALUES {rows}) w CROSS JOIN outbox o ON o.project = w.column1 AND o.response = w.column2
+);
+
+-- name: expired_outbox
+SELECT 1 FROM outbox WHERE expires <= :now LIMIT 1;
+
+-- name: expire_outbox
+DELETE FROM outbox WHERE row IN (SELECT row FROM outbox WHERE expires <= :now LIMIT :limit);

@@ -29,6 +29,7 @@ class Removing:
         if found:
             self._delete([row for row, _, _ in found.values()])
             self._statements.rows("forget_keys_of", list(found))
+            self._statements.rows("forget_outbox_of", list(found))
             members = [decode_large(large).values() for _, _, large in found.values()]
             self._blobs.drop(Counter(value for values in members for value in values if isinstance(value, int)))
         self.trim(threads | {operation.thread for operation in operations if isinstance(operation, Release)})

@@ -26,7 +26,7 @@ class Statements:
         self._queries = queries
         self._connection = connection
 
-    def run(self, name: str, **bindings: Any) -> list[Row]:
+    def run(self, name: str, /, **bindings: Any) -> list[Row]:
         """Runs a query once; lists of whole numbers travel as JSON."""
         for key, value in bindings.items():
             if isinstance(value, list | tuple):

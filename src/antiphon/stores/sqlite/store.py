@@ -61,6 +61,7 @@ from antiphon.stores.sqlite.idempotency import SqliteKeys
 from antiphon.stores.sqlite.lines import SEGMENTS_MAX
 from antiphon.stores.sqlite.pins import Pins
 from antiphon.stores.sqlite.statements import ROWS_MAX, Statements
+from antiphon.stores.sqlite.webhooks import SqliteWebhooks
 from antiphon.stores.sqlite.writer import ERASE_SECONDS, Operation, Writer
 
 logger = logging.getLogger("antiphon.stores")
@@ -114,6 +115,11 @@ class SqliteStore:
     def keys(self) -> SqliteKeys:
         """The idempotency keys of this database."""
         return SqliteKeys(self)
+
+    @property
+    def webhooks(self) -> SqliteWebhooks:
+        """The webhook endpoints of this database, and its outbox."""
+        return SqliteWebhooks(self)
 
     def _connect(self, path: Path | None, opening: contextlib.ExitStack) -> None:
         """Everything that ``close`` closes, in the opposite order."""
@@ -366,6 +372,8 @@ class SqliteStore:
         total = 0
         while self._rows("expired_keys", now=now):
             await self._write(operations.ExpireKeys(now))
+        while self._rows("expired_outbox", now=now):
+            await self._write(operations.ExpireOutbox(now))
         while expired := self._rows("expired", now=now, limit=EXPIRE_BATCH):
             total += await self._write(operations.Delete(expired))
         return total

@@ -22,8 +22,7 @@ class Conversations:
 
     async def create(self, request: Request) -> Reply:
         """POST /v1/conversations"""
-        body = b"" if _is_empty(request) else await request.json(self._body_max_bytes)
-        raw, metadata, request.warnings = bodies.read_created(body)
+        raw, metadata, request.warnings = bodies.read_created(await request.json_or_nothing(self._body_max_bytes))
         items = await self._taken(request, raw)
         made = Conversation(self._clock.new_id("conv_"), int(self._clock.now()), metadata)
         await self._store.conversations.create(request.project, made, items)
@@ -99,11 +98,6 @@ class Conversations:
         except ApiError as error:
             raise _about_items(error) from None
         return [item.stored() for item in taken]
-
-
-def _is_empty(request: Request) -> bool:
-    """Whether there is no body, as with curl; it then needs no type either."""
-    return request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
 
 
 def _name(request: Request) -> str:

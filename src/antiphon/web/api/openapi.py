@@ -59,11 +59,13 @@ class Operation(NamedTuple):
     streams: bool = False
 
 
-_PAGE = ("limit", "order", "after", "before", "include")
+_CURSORS = ("limit", "order", "after", "before")
+_PAGE = (*_CURSORS, "include")
 #: What a model's side may answer (design decision 10).
 _MODEL = (400, 404, 413, 415, 422, 429, 500, 502, 504)
 _BODY = (400, 408, 413, 415)
 _RESPONSE, _CONVERSATION = "/v1/responses/{response_id}", "/v1/conversations/{conversation_id}"
+_WEBHOOK = "/v1/webhook_endpoints/{webhook_endpoint_id}"
 
 #: Every route, by method and path.
 OPERATIONS: dict[str, Operation] = {
@@ -108,6 +110,30 @@ OPERATIONS: dict[str, Operation] = {
     f"GET {_CONVERSATION}/items": Operation("The items.", "ItemList", query=_PAGE, errors=(400, 404)),
     f"GET {_CONVERSATION}/items/{{item_id}}": Operation("An item.", "Item", query=("include",), errors=(400, 404)),
     f"DELETE {_CONVERSATION}/items/{{item_id}}": Operation("Removes an item.", "Conversation", errors=(400, 404)),
+    "POST /v1/webhook_endpoints": Operation(
+        "Makes a webhook endpoint; its signing secret is shown once.",
+        "WebhookEndpointWithSecret",
+        "CreateWebhookEndpoint",
+    ),
+    "GET /v1/webhook_endpoints": Operation(
+        "The webhook endpoints.", "WebhookEndpointList", query=_CURSORS, errors=(400,)
+    ),
+    f"GET {_WEBHOOK}": Operation("A webhook endpoint.", "WebhookEndpoint", errors=(404,)),
+    f"POST {_WEBHOOK}": Operation(
+        "Changes a webhook endpoint, and enables it again.", "WebhookEndpoint", "UpdateWebhookEndpoint", errors=(404,)
+    ),
+    f"DELETE {_WEBHOOK}": Operation("Removes a webhook endpoint.", "DeletedWebhookEndpoint", errors=(404,)),
+    f"POST {_WEBHOOK}/rotate_secret": Operation(
+        "Makes a new signing secret, which is shown once.",
+        "WebhookEndpointWithSecret",
+        "RotateWebhookSecret",
+        errors=(404,),
+        body_needed=False,
+    ),
+    f"POST {_WEBHOOK}/test": Operation(
+        "Sends a sample event to a webhook endpoint.", "WebhookEndpointTest", "TestWebhookEndpoint", errors=(404,)
+    ),
+    "GET /v1/webhook_event_types": Operation("The events that webhooks can hear of.", "WebhookEventTypeList"),
     "GET /v1/models": Operation("The models that can be asked.", "ModelList", query=("client_version",)),
     "GET /v1/models/{model}": Operation("A model; its name may hold slashes.", "Model", errors=(404,)),
     "GET /health": Operation("The process lives.", "Health"),

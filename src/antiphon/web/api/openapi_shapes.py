@@ -7,7 +7,7 @@ replies and refusals against them.
 from typing import Any
 
 from antiphon.engine.idempotency import KEY_MAX
-from antiphon.protocol import conversations, items, requests, responses, tools
+from antiphon.protocol import conversations, items, requests, responses, tools, webhooks
 
 Json = dict[str, Any]
 
@@ -68,6 +68,8 @@ CODES = {
     "upstream_cut": "The upstream's reply ended too early.",
     "upstream_timeout": "The upstream took too long.",
     "upstream_unreachable": "The upstream cannot be reached.",
+    "webhook_endpoint_unreachable": "A webhook endpoint could not be reached for a test.",
+    "webhook_endpoints_exceeded": "The project has as many webhook endpoints as it can have.",
     "websocket_connection_limit_reached": "A WebSocket has been used for as long as it may be.",
 }
 
@@ -396,6 +398,50 @@ _EVENT_SHAPES["other"] = shape(
 )
 
 _ITEMS_OF_CONVERSATION = {"maxItems": conversations.ITEMS_MAX}
+_EVENT_TYPES = listed(one_of(*webhooks.EVENT_TYPES))
+_ENDPOINT_ASKED: dict[str, Json] = {
+    "name": {**TEXT, "minLength": 1, "maxLength": webhooks.NAME_MAX},
+    "url": {**TEXT, "maxLength": webhooks.URL_MAX},
+    "event_types": {**_EVENT_TYPES, "minItems": 1},
+}
+_ENDPOINT: dict[str, Json] = {
+    "id": TEXT,
+    "object": one_of("webhook_endpoint"),
+    "name": TEXT,
+    "url": TEXT,
+    "event_types": _EVENT_TYPES,
+    "created_at": WHOLE,
+    "updated_at": WHOLE,
+    "signing_secret_hint": nullable(TEXT),
+}
+_WEBHOOKS: dict[str, Json] = {
+    "CreateWebhookEndpoint": shape(_ENDPOINT_ASKED),
+    "UpdateWebhookEndpoint": shape({}, **{name: nullable(asked) for name, asked in _ENDPOINT_ASKED.items()}),
+    "RotateWebhookSecret": shape({}, keep_old_secret_active_for_24_hours=nullable(TRUTH)),
+    "TestWebhookEndpoint": shape({"event_type": one_of(*webhooks.EVENT_TYPES)}),
+    "WebhookEndpoint": only(_ENDPOINT, disabled_at=WHOLE),
+    "WebhookEndpointWithSecret": only({**_ENDPOINT, "signing_secret": TEXT}, disabled_at=WHOLE),
+    "WebhookEndpointList": only(
+        {
+            "object": one_of("list"),
+            "data": listed(ref("WebhookEndpoint")),
+            "first_id": nullable(TEXT),
+            "last_id": nullable(TEXT),
+            "has_more": TRUTH,
+        }
+    ),
+    "DeletedWebhookEndpoint": only({"id": TEXT, "object": one_of("webhook_endpoint.deleted"), "deleted": TRUTH}),
+    "WebhookEndpointTest": only(
+        {
+            "object": one_of("webhook_endpoint.test"),
+            "webhook_endpoint_id": TEXT,
+            "event_type": TEXT,
+            "status_code": WHOLE,
+            "success": TRUTH,
+        }
+    ),
+    "WebhookEventTypeList": only({"object": one_of("list"), "data": _EVENT_TYPES}),
+}
 _BODIES: dict[str, Json] = {
     "CreateConversation": shape(
         {}, items=nullable(listed(ref("InputItem"), **_ITEMS_OF_CONVERSATION)), metadata=nullable(METADATA)
@@ -437,6 +483,7 @@ SHAPES: dict[str, Json] = {
     **_INPUT,
     **_TOOLS,
     **_BODIES,
+    **_WEBHOOKS,
     "Response": _RESPONSE,
     "ResponseStreamEvent": {"oneOf": list(_EVENT_SHAPES.values())},
 }
