@@ -145,13 +145,10 @@ class Compactor:
     async def compact(
         self, items: Sequence[ContextItem], route: Route, request: CreateResponse, new_id: Callable[[str], str]
     ) -> Compacted:
-        """The user's messages as they are, then the compaction item.  Raises ``UpstreamError``.
-
-        An item that another provider made is kept among them: what it holds may be in no summary.
-        """
+        """The user's messages as they are, then the compaction item.  Raises ``UpstreamError``."""
         made = await summarize(items, route, request)
         content = self.sealed(made.text, split(items, room_of(route, request)))
-        words = [item.body for item in items if _is_said(item) or item.view.kind == KIND]
+        words = [item.body for item in items if _is_said(item)]
         members = {"id": new_id(PREFIX), "type": KIND, "encrypted_content": content}
         return Compacted([*words, encode(members)], made.usage)
 
