@@ -89,7 +89,7 @@ async def _refused(stand: Stand, data: bytes) -> Reply:
 
 async def test_a_very_long_history_keeps_nobody_waiting(start: Start) -> None:
     stand = await start()
-    everything = await _answered_beside_others(stand, create(input=_history(HISTORY), **SHORT))
+    everything = await stand.visitors.ask(create(input=_history(HISTORY), **SHORT))
     assert (everything.status, everything.json["error"]["param"]) == (400, "input")
     previous: dict[str, Any] = {}
     for _ in range(HISTORY // AT_ONCE):

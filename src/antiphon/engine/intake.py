@@ -19,8 +19,8 @@ from antiphon.protocol.tools import EXECUTIONS, as_listed, read_listed
 
 encode = msgspec.json.encode
 
-#: Items of one request at the most, and how many are taken before others may run.
-ITEMS_MAX, ITEMS_AT_ONCE = 20_000, 500
+#: Items of one request at the most, and how many of them, or of their bytes, are taken before others may run.
+ITEMS_MAX, ITEMS_AT_ONCE, BYTES_AT_ONCE = 20_000, 500, 4 << 20
 
 _raws: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 _item = msgspec.json.Decoder(Item)
@@ -70,8 +70,11 @@ async def take(raw: msgspec.Raw, project: str, store: Store, clock: Clock) -> li
     fewer("input", len(raws), ITEMS_MAX)
     items: list[Taken] = []
     ids: set[str | None] = set()
+    size = 0
     for index, item in enumerate(raws):
-        if index % ITEMS_AT_ONCE == 0:
+        size += len(item)
+        if index % ITEMS_AT_ONCE == 0 or size > BYTES_AT_ONCE:
+            size = 0
             await asyncio.sleep(0)
         taken = await _take_one(bytes(item), f"input[{index}]", project, store, clock)
         if taken.view.id in ids:
