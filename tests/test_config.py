@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from antiphon.assemble import Server
-from antiphon.config import Config, ConfigError, UpstreamConfig, default_of, describe, fields, load
+from antiphon.assemble import Server, upstream_entries
+from antiphon.clock import SystemClock
+from antiphon.config import Config, ConfigError, UpstreamConfig, default_of, describe, fields, load, shown
+from antiphon.upstreams.chat_completions import ChatCompletions
+from antiphon.upstreams.pool import Pool
 
 
 def test_defaults_need_nothing() -> None:
@@ -47,6 +50,43 @@ def test_lists_and_maps_come_from_every_source(tmp_path: Path) -> None:
     assert config.aliases == {"x": "y", "*": "z=1"}
     assert load(file, {}, {}).aliases == {"a": "b"}
     assert load(file, {"ANTIPHON_ALIASES": "c=d,e=f"}, {}).aliases == {"c": "d", "e": "f"}
+
+
+def test_several_servers_and_several_models_come_from_every_source(tmp_path: Path) -> None:
+    file = tmp_path / "antiphon.toml"
+    file.write_text('[aliases]\na = ["b", "c"]\n[[upstreams]]\nurls = ["http://a/v1", "http://b/v1"]\nname = "p"\n')
+    told = load(file, {}, {})
+    given = load(None, {}, {"upstreams": ("http://a/v1 http://b/v1", "http://c/v1"), "aliases": ("a=b", "x=y", "a=c")})
+    environment = load(None, {"ANTIPHON_UPSTREAMS": "http://a/v1 http://b/v1,http://c/v1"}, {})
+
+    assert (told.upstreams[0].urls, told.upstreams[0].label) == (["http://a/v1", "http://b/v1"], "p")
+    assert [one.addresses for one in given.upstreams] == [["http://a/v1", "http://b/v1"], ["http://c/v1"]]
+    assert [(one.label, one.is_pool) for one in given.upstreams] == [("a", True), ("c", False)]
+    assert environment.upstreams == given.upstreams
+    assert (told.aliases, given.aliases) == ({"a": ["b", "c"]}, {"a": ["b", "c"], "x": "y"})
+    assert shown(given, "aliases") == "a=b, a=c, x=y"
+
+
+def test_the_example_of_several_servers_is_a_configuration(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs/upstreams.md").read_text("utf-8")
+    file = tmp_path / "antiphon.toml"
+    file.write_text(page.partition("```toml\n")[2].partition("```")[0])
+
+    config = load(file, {"OPENAI_API_KEY": "k"}, {})
+
+    assert [entry.name for entry in upstream_entries(config, SystemClock())] == ["vllm", "openai"]
+
+
+def test_what_nobody_decides_about_has_nobody_between() -> None:
+    def made(**upstream: Any) -> type:
+        (entry,) = upstream_entries(Config(upstreams=[UpstreamConfig(**upstream)]), SystemClock())
+        return type(entry.upstream)
+
+    assert made(url="http://a/v1") is ChatCompletions
+    assert made(url="http://a/v1", max_concurrent=3) is Pool
+    assert made(urls=["http://a/v1"]) is Pool
+    with pytest.raises(ConfigError, match="is no http or https URL"):
+        made(urls=["http://a/v1", "ftp://b"])
 
 
 def test_an_upstreams_key_may_stand_in_the_environment(tmp_path: Path) -> None:
@@ -128,6 +168,17 @@ def test_a_database_of_an_unknown_kind_is_refused_without_its_password() -> None
         ({"retries": -1}, "retries"),
         ({"colour": "red"}, "colour"),
         ({"upstreams": [{"url": "http://a", "nme": "x"}]}, "upstreams"),
+        ({"upstreams": [{"url": "http://a", "urls": ["http://b"]}]}, "upstreams"),
+        ({"upstreams": ("http://a http://b http://a",)}, "upstreams"),
+        ({"upstreams": [{"urls": ["http://a"], "max_concurrent": 0}]}, "upstreams"),
+        ({"upstreams": [{"urls": ["http://a"], "queue_max": -1}]}, "upstreams"),
+        ({"upstreams": [{"urls": ["http://a"], "breaker_failures": 0}]}, "upstreams"),
+        ({"upstreams": [{"urls": ["http://a"], "health_seconds": 0}]}, "upstreams"),
+        ({"upstreams": [{"urls": ["http://a"], "health_path": "health"}]}, "upstreams"),
+        ({"upstreams": [{"urls": ["http://a"], "health_path": "/he\r\nalth"}]}, "upstreams"),
+        ({"upstreams": [{"dialect": "scripted", "max_concurrent": 1}]}, "upstreams"),
+        ({"aliases": {"a": []}}, "aliases"),
+        ({"aliases": {"a": [""]}}, "aliases"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_sentence(given: dict[str, object], names: str) -> None:

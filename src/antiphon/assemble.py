@@ -36,7 +36,7 @@ from antiphon.runs.signing import SigningSecrets, signer
 from antiphon.sealing import Sealing
 from antiphon.stores.sqlite import SqliteStore
 from antiphon.tools import hosted_tools
-from antiphon.upstreams import messages, responses
+from antiphon.upstreams import messages, pool, responses
 from antiphon.upstreams.catalog import Catalog, Entry
 from antiphon.upstreams.chat_completions import ChatCompletions, Options
 from antiphon.upstreams.dialect import NAMELESS
@@ -179,7 +179,7 @@ class Server:
         )  # fmt: skip
         default = self.config.default_model or self.catalog.aliases.get("*", "")
         models = ModelList(self.catalog, self.instance, default)
-        health = Health(self.store, self.catalog)
+        health = Health(self.store, self.catalog, self.catalog.conditions)
         about = OpenApi()
         routes = [
             Route("POST", "/v1/responses", self.responses.create),
@@ -444,20 +444,30 @@ def _embedded(config: Config, clock: Clock) -> list[Entry]:
 def _entry(upstream: UpstreamConfig, config: Config, clock: Clock, instance: str) -> Entry:
     if upstream.dialect == "scripted":
         return Entry(upstream.name or "scripted", ScriptedUpstream(), upstream.models)
-    if _is_itself(upstream.url, config):
-        raise ConfigError(f"upstreams: {upstream.label} is this server itself; it cannot be its own upstream.")
-    timeouts = Timeouts(config.connect_seconds, config.first_byte_seconds, config.idle_seconds)
-    try:
-        made = _spoken_to(upstream)(
-            upstream.url, clock, name=upstream.name, label=upstream.label, key=upstream.key, timeouts=timeouts,
-            retries=config.retries, instance=instance, ca_file=upstream.ca_file,
-        )  # fmt: skip
-    except ValueError as error:
-        raise ConfigError(f"upstreams: {error}.") from None
+    servers = [_server(url, upstream, config, clock, instance) for url in upstream.addresses]
+    made: Upstream = servers[0]
+    if upstream.is_pool:
+        kept = {name: getattr(upstream, name) for name in pool.Settings.__struct_fields__ if hasattr(upstream, name)}
+        settings = pool.Settings(**kept, retries=config.retries)
+        made = pool.Pool(upstream.name, servers, clock, settings, label=upstream.label)
     return Entry(upstream.label, made, upstream.models, upstream.name or NAMELESS)
 
 
-def _spoken_to(upstream: UpstreamConfig) -> Callable[..., Upstream]:
+def _server(url: str, upstream: UpstreamConfig, config: Config, clock: Clock, instance: str) -> pool.Server:
+    """One server of an upstream; in a pool it is the pool that tries again."""
+    if _is_itself(url, config):
+        raise ConfigError(f"upstreams: {upstream.label} is this server itself; it cannot be its own upstream.")
+    timeouts = Timeouts(config.connect_seconds, config.first_byte_seconds, config.idle_seconds)
+    try:
+        return _spoken_to(upstream)(
+            url, clock, name=upstream.name, label=upstream.label, key=upstream.key, timeouts=timeouts,
+            retries=config.retries, pooled=upstream.is_pool, instance=instance, ca_file=upstream.ca_file,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(f"upstreams: {error}.") from None
+
+
+def _spoken_to(upstream: UpstreamConfig) -> Callable[..., pool.Server]:
     """What speaks the upstream's dialect, with the options of its models."""
     if upstream.dialect == "responses":
         return partial(responses.Responses, options=_options(upstream, responses.Options))

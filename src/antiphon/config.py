@@ -5,9 +5,9 @@ Sources, the later one wins: defaults, the TOML file, the environment, the comma
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,10 +19,17 @@ class ConfigError(Exception):
     """A wrong setting, told in one sentence that names it."""
 
 
+#: A model, or several of which the first that can be asked is meant.
+Alias: TypeAlias = str | Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+
+
 class UpstreamConfig(msgspec.Struct, forbid_unknown_fields=True):
     """One ``[[upstreams]]`` table of the configuration file."""
 
     url: Annotated[str, Meta(description="Base URL, with its version: `http://127.0.0.1:8000/v1`.")] = ""
+    urls: Annotated[
+        list[str], Meta(description="Base URLs of several servers that are one upstream, instead of `url`.")
+    ] = []
     name: Annotated[
         str,
         Meta(
@@ -46,7 +53,27 @@ class UpstreamConfig(msgspec.Struct, forbid_unknown_fields=True):
     models: Annotated[
         list[str], Meta(description="Model names that it serves, exact or with wildcards; empty: ask it.")
     ] = []
-    aliases: Annotated[dict[str, str], Meta(description="Further names: `NAME = MODEL`.")] = {}
+    aliases: Annotated[
+        dict[str, Alias], Meta(description="Further names: `NAME = MODEL`, or a list of which the first is asked.")
+    ] = {}
+    max_concurrent: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Most model calls at once at each of its servers; further ones wait in a line. None: any."),
+    ] = None
+    queue_max: Annotated[
+        int, Meta(ge=0, description="Most foreground requests that wait in that line; more are 429.")
+    ] = 256
+    queue_seconds: Annotated[float, Meta(gt=0, description="How long a foreground request waits in it.")] = 60.0
+    breaker_failures: Annotated[
+        int, Meta(ge=1, description="Failures in a row after which one of its servers is left out.")
+    ] = 3
+    breaker_seconds: Annotated[
+        float, Meta(gt=0, description="How long, where no look at its health ever went well.")
+    ] = 10.0
+    health_path: Annotated[
+        str, Meta(description="Where a server that is left out is asked, from its root: `/health`; empty: its models.")
+    ] = ""
+    health_seconds: Annotated[float, Meta(gt=0, description="How often it is asked.")] = 2.0
     options: Annotated[
         dict[str, dict[str, Any]], Meta(description="Options per model pattern, see the table of model options.")
     ] = {}
@@ -55,9 +82,33 @@ class UpstreamConfig(msgspec.Struct, forbid_unknown_fields=True):
     def label(self) -> str:
         """How operators are told of it: by its name or host; its URL may hold secrets."""
         try:
-            return self.name or urlsplit(self.url).netloc.rpartition("@")[2]
-        except ValueError:
+            return self.name or urlsplit(self.addresses[0]).netloc.rpartition("@")[2]
+        except (ValueError, IndexError):
             return ""
+
+    @property
+    def addresses(self) -> list[str]:
+        """The base URLs of its servers."""
+        return self.urls or [self.url]
+
+    @property
+    def is_pool(self) -> bool:
+        """Whether there is anything to decide between its server and those who ask it."""
+        return bool(self.urls) or self.max_concurrent is not None
+
+    def check(self) -> None:
+        """Raises ``ConfigError`` for what contradicts itself."""
+        if self.url and self.urls:
+            raise ConfigError(f"upstreams: {self.label} has both url and urls.")
+        double = next((url for url in self.urls if self.urls.count(url) > 1), None)
+        if double is not None:
+            raise ConfigError(f"upstreams: {self.label} has the same URL twice in urls.")
+        if self.dialect == "scripted" and self.is_pool:
+            raise ConfigError(f"upstreams: {self.name or 'scripted'} is a fake: no urls, no max_concurrent.")
+        if self.health_path and not self.health_path.startswith("/"):
+            raise ConfigError(f"upstreams: the health_path of {self.label} does not begin with '/'.")
+        if self.health_path and not (self.health_path.isascii() and self.health_path.isprintable()):
+            raise ConfigError(f"upstreams: the health_path of {self.label} has characters that a URL cannot have.")
 
 
 class WebhookConfig(msgspec.Struct, forbid_unknown_fields=True):
@@ -111,7 +162,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
         float, Meta(gt=0, description="How long a response waits to be stored while PostgreSQL is away.")
     ] = 30.0
     upstreams: Annotated[
-        list[UpstreamConfig], Meta(description="Servers that run models, by their base URLs; or `openai`, `anthropic`.")
+        list[UpstreamConfig],
+        Meta(
+            description="Servers that run models, by their base URLs, several of one upstream with spaces between; or "
+            "`openai`, `anthropic`."
+        ),
     ] = []
     upstream_key: Annotated[str | None, Meta(description="API key for upstreams that have none of their own.")] = None
     discover: Annotated[
@@ -127,7 +182,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
         Meta(description="GGUF files to serve with the embedded engine, by path or by a name from `antiphon models`."),
     ] = []
     aliases: Annotated[
-        dict[str, str], Meta(description="Further names for models, `NAME=MODEL`; the name `*` catches every other.")
+        dict[str, Alias],
+        Meta(
+            description="Further names for models, `NAME=MODEL`; the name `*` catches every other. Where a name has "
+            "several models, the later ones are its fallbacks."
+        ),
     ] = {}
     api_keys: Annotated[
         list[str], Meta(description="Keys that clients must send, `KEY` or `PROJECT=KEY`; none: open on loopback.")
@@ -382,7 +441,8 @@ def shown(config: Config, name: str) -> str:
         scheme, _, login = before.partition("://")
         return f"{scheme}://{login.partition(':')[0]}{at}{after.partition('?')[0]}" if at else value.partition("?")[0]
     if isinstance(value, dict):
-        return ", ".join(f"{key}={entry}" for key, entry in value.items())
+        pairs = [(key, one) for key, told in value.items() for one in ([told] if isinstance(told, str) else told)]
+        return ", ".join(f"{key}={one}" for key, one in pairs)
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -409,7 +469,7 @@ def _convert(name: str, value: Any) -> Any:
         elif name == "webhooks":
             value = [{"url": entry} if isinstance(entry, str) else entry for entry in value]
         elif name == "aliases":
-            value = dict(_pair(name, entry) for entry in value)
+            value = _grouped(_pair(name, entry) for entry in value)
         else:
             value = list(value)
     try:
@@ -422,7 +482,18 @@ def _convert(name: str, value: Any) -> Any:
 
 
 def _upstream(text: str) -> dict[str, Any]:
-    return {"name": text, **PRESETS[text]} if text in PRESETS else {"url": text}
+    if text in PRESETS:
+        return {"name": text, **PRESETS[text]}
+    urls = text.split()
+    return {"urls": urls} if len(urls) > 1 else {"url": text}
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, str | list[str]]:
+    """A name that is given several times has several models."""
+    grouped: dict[str, list[str]] = {}
+    for name, model in pairs:
+        grouped.setdefault(name, []).append(model)
+    return {name: models[0] if len(models) == 1 else models for name, models in grouped.items()}
 
 
 def _pair(name: str, entry: Any) -> tuple[str, str]:
@@ -433,8 +504,9 @@ def _pair(name: str, entry: Any) -> tuple[str, str]:
 
 
 def _with_keys(config: Config, environment: Mapping[str, str]) -> Config:
-    """Each upstream's key and each webhook's secret, from the place that it names."""
+    """Each upstream checked; its key and each webhook's secret, from the place that it names."""
     for upstream in config.upstreams:
+        upstream.check()
         if upstream.key_env is not None:
             upstream.key = environment.get(upstream.key_env)
             if upstream.key is None:

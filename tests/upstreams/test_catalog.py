@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 
 import pytest
 from tests.upstreams.servers import Conversation, WaitlessClock, reply, serving
@@ -42,7 +43,9 @@ class Place(ScriptedUpstream):
 class World:
     """A catalog over places: `name=place` or `name=(place, patterns)`."""
 
-    def __init__(self, aliases: dict[str, str] | None = None, **places: Place | tuple[Place, list[str]]) -> None:
+    def __init__(
+        self, aliases: Mapping[str, str | list[str]] | None = None, **places: Place | tuple[Place, list[str]]
+    ) -> None:
         self.clock = WaitlessClock()
         entries = [
             Entry(name, *place) if isinstance(place, tuple) else Entry(name, place) for name, place in places.items()
@@ -354,3 +357,44 @@ async def test_a_server_that_is_its_own_upstream_notices_it() -> None:
 
     assert [model.id for model in listed] == ["llama"]
     assert "is this server itself" in catalog.failures["self"]
+
+
+# --- Aliases of several models ---
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "standing_by"),
+    [
+        ("best", "a: llama", ["b: qwen", "b: both"]),
+        ("mine", "b: qwen", ["a: llama"]),
+        ("late", "b: qwen", []),
+        ("llama", "a: llama", ["b: qwen"]),
+        ("gone", "404", []),
+        ("whatever", "b: both", ["a: llama"]),
+    ],
+)
+async def test_the_first_model_of_an_alias_is_asked_and_the_others_stand_by(
+    name: str, where: str, standing_by: list[str]
+) -> None:
+    aliases = {
+        "best": ["llama", "b/qwen", "both"],
+        "mine": ["b/qwen", "a/llama"],
+        "late": ["gone", "qwen"],
+        "llama": ["llama", "qwen"],
+        "gone": ["no", "neither"],
+        "*": ["both", "llama"],
+    }
+    world = World(aliases, a=Place("llama"), b=Place("qwen", "both"))
+
+    assert await world.where(name) == where
+    if where != "404":
+        fallbacks = (await world.catalog.route(name)).fallbacks
+        assert [f"{world.names[id(one.upstream)]}: {one.model}" for one in fallbacks] == standing_by
+        assert all(not one.fallbacks for one in fallbacks)
+
+
+async def test_an_alias_is_listed_as_its_first_model_is() -> None:
+    world = World({"best": ["llama", "qwen"]}, a=Place("llama", "qwen"))
+
+    assert await world.listed() == ["best", "llama", "qwen"]
+    assert world.catalog.aliases == {"best": "llama"}

@@ -38,6 +38,7 @@ from antiphon.stores.sqlite import database
 from antiphon.upstreams.catalog import Entry
 from antiphon.upstreams.embedded.sizing import Settings as EngineSettings
 from antiphon.upstreams.embedded.upstream import Embedded
+from antiphon.upstreams.pool import Pool
 
 State = Literal["ok", "note", "wrong"]
 #: Longest wait for the bundled model to load: it takes a second on a machine that does nothing else.
@@ -202,6 +203,8 @@ async def _upstream(entry: Entry) -> Finding:
         return Finding("upstream", "wrong", f"{entry.name}: {error.detail}")
     finally:
         await entry.upstream.close()
+    if isinstance(entry.upstream, Pool) and entry.upstream.silent:
+        return Finding("upstream", "wrong", f"{entry.name}: {' '.join(entry.upstream.silent.values())}")
     took = (time.perf_counter() - begun) * 1000
     if not models and not entry.models:
         return Finding("upstream", "wrong", f"{entry.name} answers in {took:.0f} ms and has no models")

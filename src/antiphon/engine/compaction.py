@@ -15,7 +15,7 @@ from antiphon.engine import window
 from antiphon.engine.context import is_instruction, is_user
 from antiphon.engine.deltas import Delta, TextDelta
 from antiphon.engine.estimates import Measured, prompt_tokens
-from antiphon.engine.ports.upstreams import ContextItem, ModelRequest, Route, UpstreamError
+from antiphon.engine.ports.upstreams import ContextItem, ModelRequest, Route, Standing, UpstreamError
 from antiphon.engine.ports.world import Seal
 from antiphon.engine.window import Ask
 from antiphon.protocol.errors import invalid
@@ -146,7 +146,7 @@ class Compactor:
         self, items: Sequence[ContextItem], route: Route, request: CreateResponse, new_id: Callable[[str], str]
     ) -> Compacted:
         """The user's messages as they are, then the compaction item.  Raises ``UpstreamError``."""
-        made = await summarize(items, route, request)
+        made = await summarize(items, route, request, Standing(self._project))
         content = self.sealed(made.text, split(items, room_of(route, request)))
         words = [item.body for item in items if _is_said(item)]
         members = {"id": new_id(PREFIX), "type": KIND, "encrypted_content": content}
@@ -266,7 +266,12 @@ async def is_due(items: Sequence[ContextItem], ask: Ask, route: Route, request: 
 # --- The summary ---
 
 
-async def summarize(items: Sequence[ContextItem], route: Route, request: CreateResponse) -> Made:
+async def summarize(
+    items: Sequence[ContextItem],
+    route: Route,
+    request: CreateResponse,
+    standing: Standing = Standing(),  # noqa: B008 - frozen
+) -> Made:
     """Asks the model for a summary of the items, without the oldest turns where all do not fit.
 
     Raises ``UpstreamError``.
@@ -277,7 +282,7 @@ async def summarize(items: Sequence[ContextItem], route: Route, request: CreateR
     measured = Measured(heard)
 
     def ask(seen: Sequence[ContextItem]) -> ModelRequest:
-        return ModelRequest(route.model, [*seen, plea], [], plain)
+        return ModelRequest(route.model, [*seen, plea], [], plain, standing=standing)
 
     told = await window.answered(_spoken(items), ask, route, measured, drop=True, quiet=lambda: not heard.pieces)
     text = "".join(heard.pieces).strip()[:SUMMARY_CHARS]

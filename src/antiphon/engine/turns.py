@@ -23,7 +23,7 @@ from antiphon.engine.forcing import Forcing, Keeper, demanded
 from antiphon.engine.narrowing import narrowed
 from antiphon.engine.offers import Hosted
 from antiphon.engine.ports.tools import Journal, Noted, ToolCall, ToolError, ToolResult
-from antiphon.engine.ports.upstreams import ContextItem, Feed, ModelRequest, Route, Stop, UpstreamError
+from antiphon.engine.ports.upstreams import ContextItem, Feed, ModelRequest, Route, Standing, Stop, UpstreamError
 from antiphon.engine.ports.world import Clock
 from antiphon.engine.recalling import exchange, found, recall
 from antiphon.engine.strictness import Accept, Fail, Native, Strictness
@@ -65,6 +65,7 @@ class Plan(msgspec.Struct):
     thoughts: Thoughts | None = None
     #: What makes and reads compaction items; None: the context is never compacted.
     compactor: Compactor | None = None
+    project: str = ""
 
 
 class _Broken(Exception):  # it ends the loop with an outcome
@@ -289,6 +290,7 @@ class Turns:
         force = not self._forced and all(item.type in _SPEECH for item in self._draft.fold.items)
         items = [*items, *self._pleas]
         asked = ModelRequest(plan.route.model, items, box.visible, plan.request, box.choice, force)
+        asked.standing = self._standing()
         if self._narrowed:
             return narrowed(asked, self._narrowed)
         said = self._draft.cut
@@ -299,6 +301,11 @@ class Turns:
             else:
                 asked.items = [*items, *context.asked_to_go_on(said)]
         return asked
+
+    def _standing(self) -> Standing:
+        """A run in the background, or that has begun to answer, cannot be told to come again."""
+        patient = bool(self._plan.request.background or self._draft.fold.items)
+        return Standing(self._plan.project, patient)
 
     # --- A context that grows too long ---
 
@@ -320,7 +327,7 @@ class Turns:
         """A compaction item joins the output, and stands for what was said before it."""
         compactor = self._plan.compactor
         assert compactor is not None
-        made = await compaction.summarize(self._items, self._plan.route, self._plan.request)
+        made = await compaction.summarize(self._items, self._plan.route, self._plan.request, self._standing())
         self._add(made.usage)
         content = compactor.sealed(made.text, self._split())
         item_id = self._clock.new_id(compaction.PREFIX)

@@ -13,6 +13,7 @@ from antiphon.engine.ports.stores import Disowned, Record, Store, StoreError
 from antiphon.engine.ports.tools import Journal
 from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.engine.ports.world import Clock
+from antiphon.engine.shell import build
 from antiphon.engine.turns import Plan, Turns
 from antiphon.protocol.errors import ApiError, unavailable
 from antiphon.protocol.events import Event
@@ -39,6 +40,10 @@ QUOTA_CODES = frozenset(
         "organization_usage_limit_exceeded",
     }
 )
+
+
+#: Statuses below 500 that are the model's side's affair: another model may do better.
+_MODELS_AFFAIR = frozenset({401, 403, 404, 408, 429})
 
 
 class Execution:
@@ -104,7 +109,14 @@ class Execution:
         try:
             run.check()
             turns = await self._turns(run)
-            outcome = await turns.run()
+            while True:
+                try:
+                    outcome = await turns.run()
+                    break
+                except UpstreamError as error:
+                    if not self._may_fall_back(run, error):
+                        raise
+                turns = await self._fallen_back(run)
             run.check()
             return outcome
         except asyncio.CancelledError:
@@ -141,6 +153,26 @@ class Execution:
         plan = await self._planner.plan_again(run.name.project, run.request, taken.earlier, taken.input)
         run.draft.may_call = may_call(plan)
         return plan
+
+    def _may_fall_back(self, run: Run, error: UpstreamError) -> bool:
+        """To another model, while nothing was said; the row of a background run names its model from the beginning."""
+        if run.plan is None or not run.plan.route.fallbacks or run.request.background:
+            return False
+        return not (error.spoke or run.draft.fold.items) and (error.status >= 500 or error.status in _MODELS_AFFAIR)
+
+    async def _fallen_back(self, run: Run) -> Turns:
+        """The loop over a plan for the next model, which the Response names from here on."""
+        assert run.plan is not None
+        run.check()
+        ahead, *rest = run.plan.route.fallbacks
+        route = ahead._replace(fallbacks=tuple(rest))
+        project, request = run.name.project, run.request
+        plan = run.plan = await self._planner.plan(project, request, run.before.bodies, run.input, route)
+        shell = run.draft.shell
+        run.draft.shell = build(request, response_id=shell.id, created_at=shell.created_at, model=route.model)
+        run.draft.may_call = may_call(plan)
+        run.warnings = self._planner.warnings(plan, run.input)
+        return Turns(plan, run.draft, run, run.publish, self._clock, self._journal(run))
 
     def _disown(self, run: Run) -> None:
         logger.warning("run %s has another owner by now", run.name)

@@ -16,7 +16,7 @@ from antiphon.engine.contracts import Compiler
 from antiphon.engine.intake import Taken
 from antiphon.engine.ports.stores import Context, Memory, Store
 from antiphon.engine.ports.tools import Tool
-from antiphon.engine.ports.upstreams import Capabilities, ContextItem, Models
+from antiphon.engine.ports.upstreams import Capabilities, ContextItem, Models, Route
 from antiphon.engine.ports.world import Attachments, Clock, Seal
 from antiphon.engine.recalling import recall
 from antiphon.engine.strictness import instructions, native_to
@@ -86,10 +86,16 @@ class Planner:
         return await intake.take(request.input, project, self._store, self._clock)
 
     async def plan(
-        self, project: str, request: CreateResponse, earlier: Sequence[bytes], taken: Sequence[Taken]
+        self,
+        project: str,
+        request: CreateResponse,
+        earlier: Sequence[bytes],
+        taken: Sequence[Taken],
+        route: Route | None = None,
     ) -> Plan:
-        """``earlier``: the bodies of the items before the request."""
-        route = await self._models.route(require_model(request, self._settings.default_model))
+        """``earlier``: the bodies of the items before the request; ``route``: not where its model's name leads."""
+        if route is None:
+            route = await self._models.route(require_model(request, self._settings.default_model))
         takes = route.upstream.capabilities(route.model)
         compactor = Compactor(self._seal, project)
         sorting = partial(self._sorted, request, earlier, taken, compactor, takes)
@@ -105,7 +111,7 @@ class Planner:
         told = instructions(contracts, native)
         if told is not None:
             items = [context.instruction(told), *items]
-        return Plan(request, route, items, box, self._settings.limits, contracts, native, thoughts, compactor)
+        return Plan(request, route, items, box, self._settings.limits, contracts, native, thoughts, compactor, project)
 
     def _sorted(
         self,

@@ -150,10 +150,45 @@ class Answer(Receiver):
             self._feed(deltas)
 
 
+def is_for_operators(error: UpstreamError) -> bool:
+    """Whether a failure is not the request's fault."""
+    return error.status >= 500 or error.status in (401, 403)
+
+
+async def patiently(
+    call: Callable[[], Awaitable[Stop]],
+    clock: Clock,
+    retries: int,
+    mends: Callable[[UpstreamError], bool],
+    log: Callable[[UpstreamError], None],
+) -> Stop:
+    """One model call, again after a passing failure as long as nothing was said.
+
+    ``mends``: whether it has changed the call so that it is to be tried again at once.  ``log``: takes a failure that
+    is left to the caller.
+    """
+    attempt = 0
+    while True:
+        try:
+            return await call()
+        except UpstreamError as error:
+            if mends(error):
+                continue
+            wait = error.retry_after_seconds
+            # A client that would have to wait for long is told how long; it is not kept waiting.
+            too_long = wait is not None and wait > BACKOFF_MAX_SECONDS
+            if not error.retryable or attempt >= retries or too_long:
+                log(error)
+                raise
+        await clock.sleep(_backoff(attempt) if wait is None else wait)
+        attempt += 1
+
+
 class Caller:
     """One server: where it is, the key it wants, and how long one is patient with it.
 
-    ``name``: how clients are told of it.  ``key_header``: where the key goes.  Raises ``ValueError`` for a URL, key or
+    ``name``: how clients are told of it.  ``pooled``: others can be asked instead, and whoever does so is patient and
+    says what failed.  ``key_header``: where the key goes.  Raises ``ValueError`` for a URL, key or
     file of certificates that cannot be used.
     """
 
@@ -168,12 +203,14 @@ class Caller:
         headers: Mapping[str, str] | None = None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
         retries: int = 2,
+        pooled: bool = False,
         ca_file: str | None = None,
     ) -> None:
         self._client = HttpClient(base_url, timeouts, name=name, ca_file=ca_file)
         self.base_url = self._client.base_url
         self._clock = clock
-        self._retries = retries
+        self._retries = 0 if pooled else retries
+        self._pooled = pooled
         self._key = key
         self._headers = {"accept": "*/*", "user-agent": "antiphon", **(headers or {})}
         if key:
@@ -183,25 +220,8 @@ class Caller:
         self._posting = self._headers | {"content-type": "application/json"}
 
     async def patiently(self, call: Callable[[], Awaitable[Stop]], mends: Callable[[UpstreamError], bool]) -> Stop:
-        """One model call, again after a passing failure as long as nothing was said.
-
-        ``mends``: whether it has changed the call so that it is to be tried again at once.
-        """
-        attempt = 0
-        while True:
-            try:
-                return await call()
-            except UpstreamError as error:
-                if mends(error):
-                    continue
-                wait = error.retry_after_seconds
-                # A client that would have to wait for long is told how long; it is not kept waiting.
-                too_long = wait is not None and wait > BACKOFF_MAX_SECONDS
-                if not error.retryable or attempt >= self._retries or too_long:
-                    self._log(error)
-                    raise
-            await self._clock.sleep(_backoff(attempt) if wait is None else wait)
-            attempt += 1
+        """One model call, with the server's number of retries."""
+        return await patiently(call, self._clock, self._retries, mends, self._log)
 
     async def ask(self, path: str, body: Body, answer: Answer, headers: Mapping[str, str] | None = None) -> Stop:
         """One exchange, whose reply is handed on as it comes.  Raises ``UpstreamError``."""
@@ -214,6 +234,7 @@ class Caller:
                     raise
             return answer.end()
         except UpstreamError as error:
+            error.spoke = answer.spoke
             error.retryable = error.retryable and not answer.spoke
             self._hide_key(error)
             raise
@@ -231,6 +252,19 @@ class Caller:
             if not 200 <= whole.status < 300:
                 raise failure_of(whole.status, bytes(whole.body), whole.headers)
         return bytes(whole.body)
+
+    async def reached(self, path: str) -> None:
+        """Whether a path beside the version answers well.  Raises ``UpstreamError``."""
+        whole = Whole()
+        with self._without_key():
+            try:
+                async with asyncio.timeout(MODELS_SECONDS):
+                    await self._client.send("GET", path, self._headers, Body(), whole, from_root=True)
+            except TimeoutError:
+                text = f"did not answer within {MODELS_SECONDS:g} seconds."
+                raise self._of_it(text, status=504, code="upstream_timeout") from None
+            if not 200 <= whole.status < 300:
+                raise failure_of(whole.status, bytes(whole.body), whole.headers)
 
     async def counting(self, counted: Awaitable[T]) -> T:
         """What has to do with a count of tokens, if it comes in time.  Raises ``UpstreamError``."""
@@ -284,7 +318,7 @@ class Caller:
 
     def _log(self, error: UpstreamError) -> None:
         """A failure that is not the request's fault: clients are not told where the server is, and operators are."""
-        if error.status >= 500 or error.status in (401, 403):
+        if not self._pooled and is_for_operators(error):
             logger.warning("upstream %s: %s", self.base_url, error.detail)
 
     @contextmanager

@@ -1,7 +1,7 @@
 """Every model of every upstream, under the names that clients use.
 
 Rules: design decision 5.  Aliases map names, ``*`` catches the rest; the same name at two upstreams is the first's,
-and ``upstream/model`` always works.
+and ``upstream/model`` always works.  An alias of several models means the first that can be asked, the others stand by.
 """
 
 import asyncio
@@ -11,9 +11,10 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from antiphon.engine.ports.upstreams import ModelInfo, Route, Upstream, UpstreamError
+from antiphon.engine.ports.upstreams import Condition, ModelInfo, Route, Upstream, UpstreamError
 from antiphon.engine.ports.world import Clock
 from antiphon.protocol.errors import ApiError, model_not_found, quoted
+from antiphon.upstreams.pool import Pool
 
 logger = logging.getLogger("antiphon.upstreams")
 
@@ -41,10 +42,14 @@ class Catalog:
     """``engine.ports.upstreams.Models`` over a list of upstreams, asked again after ``refresh_seconds``."""
 
     def __init__(
-        self, entries: Sequence[Entry], aliases: Mapping[str, str], clock: Clock, refresh_seconds: float = 30
+        self,
+        entries: Sequence[Entry],
+        aliases: Mapping[str, str | Sequence[str]],
+        clock: Clock,
+        refresh_seconds: float = 30,
     ) -> None:
         self._entries = list(entries)
-        self._aliases = dict(aliases)
+        self._aliases = {name: (told,) if isinstance(told, str) else tuple(told) for name, told in aliases.items()}
         self._clock = clock
         self._refresh_seconds = refresh_seconds
         self._found: dict[str, dict[str, ModelInfo]] = {}
@@ -59,7 +64,12 @@ class Catalog:
 
     @property
     def aliases(self) -> Mapping[str, str]:
-        return self._aliases
+        """The first model of each alias."""
+        return {name: models[0] for name, models in self._aliases.items()}
+
+    def conditions(self) -> Mapping[str, Condition]:
+        """How the servers are behind those upstreams that have several, by name."""
+        return {one.name: one.upstream.condition() for one in self._entries if isinstance(one.upstream, Pool)}
 
     async def route(self, name: str) -> Route:
         found = self._find(name)
@@ -81,7 +91,14 @@ class Catalog:
         return found
 
     def _find(self, name: str) -> Route | None:
-        name = self._aliases.get(name, name)
+        names = self._aliases.get(name)
+        if names is None or len(names) == 1:
+            return self._find_model(names[0] if names else name)
+        found = [route for route in map(self._find_model, names) if route is not None]
+        found.sort(key=lambda route: not _can_be_asked(route))
+        return found[0]._replace(fallbacks=tuple(found[1:])) if found else None
+
+    def _find_model(self, name: str) -> Route | None:
         prefixed = self._find_prefixed(name)
         for entry in self._entries:
             # A pattern for every name does not take `upstream/model` from the upstream that it means.
@@ -115,7 +132,7 @@ class Catalog:
         for entry in self._entries:
             for model in self._listed(entry):
                 by_id.setdefault(model.id, model)
-        for alias, target in self._aliases.items():
+        for alias, target in self.aliases.items():
             if alias != "*" and alias not in by_id:
                 known = by_id.get(target)
                 by_id[alias] = ModelInfo(alias, known.created if known else 0, known.owned_by if known else "antiphon")
@@ -158,6 +175,10 @@ class Catalog:
             self._asking.cancel()
             await asyncio.wait([self._asking])
         await asyncio.gather(*(entry.upstream.close() for entry in self._entries))
+
+
+def _can_be_asked(route: Route) -> bool:
+    return not isinstance(route.upstream, Pool) or route.upstream.available(route.model)
 
 
 def _is_pattern(name: str) -> bool:

@@ -20,8 +20,9 @@ class Settings(TypedDict, Generic[O], total=False):
     """What an operator may say of an upstream.
 
     ``name`` is what clients are told that it is called, empty where it was given none, and ``label`` what tells it
-    apart from all others, by default its name.  ``options`` are those of its models, by patterns of their names;
-    ``instance`` is what this server tells others that it is, so that it does not ask itself.
+    apart from all others, by default its name.  ``pooled``: it is one of several (``Caller``).  ``options`` are those
+    of its models, by patterns of their names; ``instance`` is what this server tells others that it is, so that it
+    does not ask itself.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Settings(TypedDict, Generic[O], total=False):
     key: str | None
     timeouts: Timeouts
     retries: int
+    pooled: bool
     options: Mapping[str, O]
     instance: str
     ca_file: str | None
@@ -55,6 +57,7 @@ class Dialect(Generic[O]):
             headers=self.headers,
             timeouts=settings.get("timeouts", Timeouts()),
             retries=settings.get("retries", 2),
+            pooled=settings.get("pooled", False),
             ca_file=settings.get("ca_file"),
         )
         self.base_url = self._caller.base_url
@@ -73,6 +76,10 @@ class Dialect(Generic[O]):
     def unheeded(self, request: CreateResponse, model: str) -> list[str]:  # noqa: ARG002 - for dialects with gaps
         """Parameters that the dialect has no words for, as paths."""
         return []
+
+    async def reached(self, path: str) -> None:
+        """Asks whether the server is well, at a path beside the API's version.  Raises ``UpstreamError``."""
+        await self._caller.reached(path)
 
     async def close(self) -> None:
         """Ends idle connections; busy ones end with their reply."""

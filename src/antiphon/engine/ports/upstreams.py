@@ -39,6 +39,8 @@ class UpstreamError(Exception):
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(detail or message)
+        #: Something was handed on before it failed: nobody else can be asked instead.
+        self.spoke = False
         self.message = message
         self.detail = detail or message
         self.status = status
@@ -46,6 +48,16 @@ class UpstreamError(Exception):
         self.param = param
         self.retryable = retryable
         self.retry_after_seconds = retry_after_seconds
+
+
+class Standing(NamedTuple):
+    """On whose behalf a model is asked.
+
+    ``patient``: it waits for its turn however long the line is, since there is nobody who could come again later.
+    """
+
+    project: str = ""
+    patient: bool = False
 
 
 class ModelRequest(msgspec.Struct):
@@ -61,6 +73,7 @@ class ModelRequest(msgspec.Struct):
     #: What the reply has said so far, where it was cut: the model goes on behind the last character.  Only for models
     #: whose capabilities say ``prefill``; it is never empty.
     prefix: str | None = None
+    standing: Standing = Standing()
 
 
 class ContextItem(NamedTuple):
@@ -142,12 +155,29 @@ class Upstream(Protocol):
         """Ends connections and child processes."""
 
 
+class Condition(msgspec.Struct, frozen=True):
+    """How the servers behind one upstream are: how many there are and the places in their list of those left out.
+
+    ``active`` and ``waiting`` count model calls, ``failovers`` those that another server took over.
+    """
+
+    servers: int
+    left_out: list[int]
+    active: int
+    waiting: int
+    failovers: int
+
+
 class Route(NamedTuple):
-    """Where a model name leads: the upstream, the name it knows, and what is known of the model."""
+    """Where a model name leads: the upstream, the name it knows, and what is known of the model.
+
+    ``fallbacks``: where to go instead, in this order, while this one has said nothing.
+    """
 
     upstream: Upstream
     model: str
     info: ModelInfo | None = None
+    fallbacks: tuple["Route", ...] = ()
 
 
 class Models(Protocol):

@@ -472,7 +472,13 @@ _BODIES: dict[str, Json] = {
     "Model": only({"id": TEXT, "object": one_of("model"), "created": WHOLE, "owned_by": TEXT}),
     "ModelList": only({"object": one_of("list"), "data": listed(ref("Model"))}, models=listed(OBJECT)),
     "Health": only({"status": one_of("ok")}),
-    "Readiness": only({"status": one_of("ready", "unavailable"), "store": TEXT, "models": WHOLE}),
+    "Readiness": only(
+        {"status": one_of("ready", "unavailable"), "store": TEXT, "models": WHOLE},
+        upstreams={"type": "object", "additionalProperties": ref("Condition")},
+    ),
+    "Condition": only(
+        {"servers": WHOLE, "left_out": listed(WHOLE), "active": WHOLE, "waiting": WHOLE, "failovers": WHOLE}
+    ),
     "Document": shape({"openapi": TEXT, "info": OBJECT, "paths": OBJECT}),
 }
 
