@@ -98,6 +98,23 @@ def test_an_upstreams_key_may_stand_in_the_environment(tmp_path: Path) -> None:
         load(file, {}, {})
 
 
+def test_a_webhooks_secret_may_stand_in_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "antiphon.toml"
+    file.write_text(
+        '[[webhooks]]\nurl = "http://a.example/secret"\nsecret_env = "HOOK"\nevents = ["response.failed"]\n'
+    )
+
+    [hook] = load(file, {"HOOK": "one"}, {}).webhooks
+    assert (hook.secret, hook.events, hook.project) == ("one", ["response.failed"], "")
+    [hook] = load(None, {"ANTIPHON_WEBHOOK_SECRET": "two"}, {"webhooks": ("http://b.example/",)}).webhooks
+    assert (hook.url, hook.secret) == ("http://b.example/", "two")
+    for path, given, name in ((file, {}, "HOOK"), (None, {"webhooks": ("http://b/",)}, "ANTIPHON_WEBHOOK_SECRET")):
+        with pytest.raises(ConfigError, match=name) as told:
+            load(path, {}, given)
+        assert "/secret" not in str(told.value)
+    assert shown(load(file, {"HOOK": "one"}, {}), "webhooks") == "a.example"
+
+
 @pytest.mark.parametrize(
     ("name", "variable", "dialect"),
     [("openai", "OPENAI_API_KEY", "responses"), ("anthropic", "ANTHROPIC_API_KEY", "messages")],

@@ -323,7 +323,7 @@ def _poster(config: Config) -> Poster:
             signer(webhook.secret or "")
             checked(webhook.events or EVENT_TYPES)
         except (FetchError, ApiError, ValueError) as error:
-            raise ConfigError(f"webhooks: {webhook.url}: {error}") from None
+            raise ConfigError(f"webhooks: {webhook.label}: {error}") from None
     return Poster(clients, operators)
 
 
@@ -333,9 +333,9 @@ def _host_rule(webhook: WebhookConfig) -> str:
         parts = urlsplit(webhook.url)
         port = parts.port or (80 if parts.scheme == "http" else 443)
     except ValueError:
-        raise ConfigError(f"webhooks: {webhook.url} is not a URL.") from None
+        raise ConfigError(f"webhooks: {webhook.label} is not a URL.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"webhooks: {webhook.url} is not an http or https URL.")
+        raise ConfigError(f"webhooks: {webhook.label} is not an http or https URL.")
     return f"[{parts.hostname}]:{port}" if ":" in parts.hostname else f"{parts.hostname}:{port}"
 
 
@@ -348,7 +348,7 @@ def _static_endpoints(config: Config, sealing: Sealing, clock: Clock) -> list[tu
         for project in [webhook.project] if webhook.project else known:
             id = "we_" + hashlib.sha256(f"{project} {webhook.url}".encode()).hexdigest()[:28]
             if id in made:
-                raise ValueError(f"webhooks: {webhook.url} is given twice.")
+                raise ValueError(f"webhooks: {webhook.label} is given twice.")
             secrets = SigningSecrets(webhook.secret or "").sealed(sealing, project)
             types = tuple(webhook.events or EVENT_TYPES)
             made[id] = (project, Endpoint(id, "configured", webhook.url, types, secrets, now, now))

@@ -126,6 +126,14 @@ class WebhookConfig(msgspec.Struct, forbid_unknown_fields=True):
     ] = ""
     project: Annotated[str, Meta(description="The project whose runs it hears of; empty: all that have keys.")] = ""
 
+    @property
+    def label(self) -> str:
+        """How messages name it: by its host; the rest of its URL may be secret."""
+        try:
+            return urlsplit(self.url).netloc.rpartition("@")[2] or "a webhook"
+        except ValueError:
+            return "a webhook"
+
 
 #: Upstreams that can be given by a name alone; their keys are taken from where their own clients look for them.
 PRESETS = {
@@ -435,7 +443,7 @@ def shown(config: Config, name: str) -> str:
     if name == "upstreams":
         return ", ".join(upstream.label for upstream in value)
     if name == "webhooks":
-        return ", ".join(webhook.url.partition("?")[0] for webhook in value)
+        return ", ".join(webhook.label for webhook in value)
     if name == "database" and "://" in value:
         before, at, after = value.rpartition("@")
         scheme, _, login = before.partition("://")
@@ -516,5 +524,5 @@ def _with_keys(config: Config, environment: Mapping[str, str]) -> Config:
         named = webhook.secret_env or variable("webhook_secret")
         webhook.secret = webhook.secret or environment.get(named)
         if not webhook.secret:
-            raise ConfigError(f"webhooks: the variable {named} for {webhook.url} is not set.")
+            raise ConfigError(f"webhooks: the variable {named} for {webhook.label} is not set.")
     return config
