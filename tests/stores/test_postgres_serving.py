@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import subprocess
 import sys
 import urllib.error
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from aiohttp import web
 from tests.acceptance.processes import ANTIPHON, START_SECONDS, ServerProcess, environment
+from tests.acceptance.threads import LoopThread
 from tests.cuttable import Cuttable, cuttable
 from tests.runs.stage import Stage, checked, failure_of, id_of, within
 from tests.stores.postgres_server import DATABASE, PostgresServer
@@ -110,7 +113,8 @@ def settings(tmp_path: Path) -> Path:
     """A configuration file: the scripted upstream, and little patience with the database."""
     path = tmp_path / "antiphon.toml"
     path.write_text(
-        'demo_model = false\ndatabase_read_seconds = 0.4\n[[upstreams]]\ndialect = "scripted"\nname = "fake"\n'
+        'demo_model = false\ndatabase_read_seconds = 0.4\nfetch_allowed_hosts = ["127.0.0.1"]\n'
+        '[[upstreams]]\ndialect = "scripted"\nname = "fake"\n'
     )
     return path
 
@@ -186,3 +190,33 @@ def test_a_missing_driver_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None
 
     with pytest.raises(ConfigError, match=r"^database: PostgreSQL needs .*pip install 'antiphon\[postgres\]'\.$"):
         Server(Config(database="postgresql://u:p@h/n"))
+
+
+def test_one_of_two_processes_tells_receivers_of_an_end(
+    arguments: list[str], server: ServerProcess, tmp_path: Path
+) -> None:
+    """An endpoint that one has made hears of a run of the other, once."""
+    got: queue.Queue[str] = queue.Queue()
+
+    async def take(request: web.Request) -> web.Response:
+        got.put(request.headers["webhook-id"])
+        return web.Response()
+
+    thread = LoopThread()
+    app = web.Application()
+    app.router.add_post("/", take)
+    other = ServerProcess(*arguments, home=tmp_path)
+    try:
+        wanted = {"name": "a", "url": f"{thread.serve(app)}/", "event_types": ["response.completed"]}
+        assert call(server, "/v1/webhook_endpoints", wanted).status == 200
+        runs = [
+            call(one, "/v1/responses", {"model": "scripted", "input": "Hi", "background": True}).body["id"]
+            for one in (server, other) * 5
+        ]
+        told = [got.get(timeout=START_SECONDS) for _ in runs]
+        assert sorted(told) == sorted(f"evt_{run.removeprefix('resp_')}" for run in runs)
+        assert call(other, "/v1/webhook_endpoints").body["data"][0]["url"] == wanted["url"]
+    finally:
+        other.stop()
+        thread.close()
+    assert got.empty()
