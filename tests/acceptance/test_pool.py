@@ -117,7 +117,7 @@ def test_a_pool_is_given_on_the_command_line(servers: LoopThread, members: list[
         servers.run(members[0].kill())
         with OpenAI(base_url=served.base_url, api_key="any", timeout=TIMEOUT_SECONDS, max_retries=0) as client:
             said = {
-                client.responses.create(model="best", input=f"Request {number}").output_text for number in range(12)
+                client.responses.create(model="best", input=f"Request {number}").output_text for number in range(40)
             }
             with pytest.raises(openai.NotFoundError):
                 client.responses.create(model="gone", input="Hi")
