@@ -14,7 +14,7 @@ from tests.acceptance.threads import LoopThread
 from tests.engines import OLLAMA, app, engine
 from tests.upstreams.gguf_files import header
 
-from antiphon.cli import main
+from antiphon.cli.commands import main
 from antiphon.cli.tables import columns, size
 from antiphon.upstreams.embedded import disk
 
@@ -53,6 +53,19 @@ def test_for_programs(home: Path) -> None:
     (model,) = told["on_disk"]
     assert model["name"] == "phi-4-q4_k_m"
     assert Path(model["path"]).stat().st_size == model["size"]
+
+
+@pytest.mark.parametrize("kept", [100, -1])
+def test_a_file_that_was_cut_is_left_out(home: Path, kept: int) -> None:
+    file = home / ".lmstudio/models/org/Phi-4-GGUF/Phi-4-Q4_K_M.gguf"
+    whole = header({"general.architecture": "phi3"}, tensors=((32, 2), (32, 2)), rest=512)
+    file.write_bytes(whole)
+    before = json.loads(CliRunner().invoke(main, ["models", "--json"]).output)["on_disk"]
+    file.write_bytes(whole[:kept])
+
+    after = json.loads(CliRunner().invoke(main, ["models", "--json"]).output)["on_disk"]
+
+    assert ([one["name"] for one in before], after) == (["phi-4-q4_k_m"], [])
 
 
 def test_an_engine_that_runs_here_is_asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from antiphon.cli.remote import Offer, Remote
 from antiphon.cli.tables import columns, plain, size
 from antiphon.clock import SystemClock
 from antiphon.config import Config, load
-from antiphon.upstreams.embedded.disk import OnDisk, on_disk
+from antiphon.upstreams.embedded.disk import OnDisk, is_whole, on_disk
 
 
 @click.command()
@@ -26,7 +26,7 @@ from antiphon.upstreams.embedded.disk import OnDisk, on_disk
 def models(config_path: Path | None, base_url: str | None, api_key: str | None, as_json: bool) -> None:
     """List the models that are served, and those on this disk that could be.
 
-    Without --base-url: what `antiphon serve` would serve.
+    Without --base-url: what `antiphon serve` would serve.  Files that were cut are left out.
     """
     failures: Mapping[str, str] = {}
     lying: list[OnDisk] = []
@@ -35,7 +35,7 @@ def models(config_path: Path | None, base_url: str | None, api_key: str | None, 
             offer = asyncio.run(_offered(base_url, api_key))
         else:
             offer, failures = asyncio.run(_would_be_offered(load(config_path, os.environ, {})))
-            lying = on_disk(Path.home(), os.environ)
+            lying = [one for one in on_disk(Path.home(), os.environ) if is_whole(one)]
         if as_json:
             click.echo(msgspec.json.encode(_document(offer, lying, failures), enc_hook=str).decode())
         else:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from antiphon.upstreams.embedded import gguf
 from antiphon.upstreams.embedded.gguf import read_label
 from antiphon.upstreams.embedded.naming import expanded, slug
 
@@ -65,6 +66,15 @@ def find(name: str, models: Sequence[OnDisk]) -> OnDisk | None:
     """The model of this name; as in Ollama, a name without a tag means ``latest``."""
     by_name = {model.name: model for model in models}
     return by_name.get(name) or by_name.get(f"{name}:latest")
+
+
+def is_whole(model: OnDisk) -> bool:
+    """Whether its first file is as long as its tensors need; reads the header, some megabytes of it."""
+    try:
+        gguf.check(model.path)
+    except ValueError:
+        return False
+    return True
 
 
 class _Candidate(NamedTuple):

@@ -36,6 +36,14 @@ _FILE_TYPES = (
     "Q2_K_S IQ3_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S IQ3_M IQ2_S IQ2_M IQ4_XS IQ1_M BF16 - - - TQ1_0 TQ2_0 MXFP4"
 )
 _QUANTIZATIONS = {number: name for number, name in enumerate(_FILE_TYPES.split()) if name != "-"}
+#: How tensors of each type lie in the file: elements of a block, and its bytes (``ggml.c``, ``type_traits``).
+_BLOCKS = {
+    **{kind: (1, size) for kind, size in {0: 4, 1: 2, 24: 1, 25: 2, 26: 4, 27: 8, 28: 8, 30: 2}.items()},
+    **{kind: (32, size) for kind, size in {2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 9: 36, 20: 18, 39: 17}.items()},
+    **{kind: (256, size) for kind, size in {10: 84, 11: 110, 12: 144, 13: 176, 14: 210, 15: 292}.items()},
+    **{kind: (256, size) for kind, size in {16: 66, 17: 74, 18: 98, 19: 50, 21: 110, 22: 82, 23: 136}.items()},
+    **{kind: (256, size) for kind, size in {29: 56, 34: 54, 35: 66}.items()},
+}
 #: Bytes of a number in the cache of keys and values, which the engine keeps as 16-bit floats.
 _CACHED_BYTES = 2
 
@@ -94,8 +102,9 @@ def read_label(path: Path) -> Label:
         for _ in range(min(reader.number(_U64), PAIRS_MAX)):
             key, value = reader.pair()
             pairs[key] = value
-    except _Cut:
-        pass  # what describes the model stands before its vocabulary
+    except _Cut:  # what describes the model stands before its vocabulary
+        if len(data) < LABEL_BYTES:
+            raise ValueError(f"{path} is truncated: it ends inside its header.") from None
     except _Malformed as error:
         raise ValueError(f"{path} {error}.") from None
     architecture = _text(pairs, "general.architecture")
@@ -148,14 +157,14 @@ def _header(data: bytes, size: int) -> Header:
 
 
 def _tensors(reader: "_Reader", count: int, alignment: Any, size: int) -> int:
-    """The number of weights; a file that ends before its last tensor begins is truncated."""
-    parameters, furthest = 0, 0
+    """The number of weights; a file that ends before its last tensor does is truncated."""
+    parameters, end = 0, 0
     for _ in range(count):
-        elements, offset = reader.tensor()
+        elements, offset, length = reader.tensor()
         parameters += elements
-        furthest = max(furthest, offset)
+        end = max(end, offset + length)
     step = alignment if isinstance(alignment, int) and 0 < alignment <= 1 << 20 else 32
-    if count and math.ceil(reader.at / step) * step + furthest >= size:
+    if count and math.ceil(reader.at / step) * step + end > size:
         raise _Malformed(f"is truncated: its tensors go beyond its {size} bytes")
     return parameters
 
@@ -225,15 +234,15 @@ class _Reader:
     def pair(self) -> tuple[str, Any]:
         return self.text(), self._value(self.number(_U32))
 
-    def tensor(self) -> tuple[int, int]:
-        """How many elements, and where they begin behind the header."""
+    def tensor(self) -> tuple[int, int, int]:
+        """How many elements, where they begin behind the header, and their bytes: of a type unknown here at least 1."""
         self.text()
         dimensions = self.number(_U32)
         if dimensions > DIMENSIONS_MAX:
             raise _Malformed("is not a valid GGUF file: a tensor has too many dimensions")
         elements = math.prod(self.number(_U64) for _ in range(dimensions))
-        self.number(_U32)
-        return elements, self.number(_U64)
+        block, size = _BLOCKS.get(self.number(_U32), (max(elements, 1), 1))
+        return elements, self.number(_U64), elements // block * size
 
     def _value(self, kind: int) -> Any:
         if kind == _STRING:
