@@ -243,12 +243,26 @@ async def test_messages_are_compressed_where_both_want_it(start: Start) -> None:
             assert (await talk.create(input="日本"))["status"] == "completed"
 
 
-async def test_text_that_is_not_utf_8_closes_the_connection(serve: Serve) -> None:
+@pytest.mark.parametrize("sent", [b"\xff\xfe", [b"\xe6\x97", b"\xa5\xff"]], ids=["whole", "in fragments"])
+async def test_text_that_is_not_utf_8_closes_the_connection_and_is_nothing_to_tell(
+    serve: Serve, sent: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     here = await serve()
     async with talking(here.port) as talk:
-        await talk.socket.send(b"\xff\xfe", text=True)
+        await talk.socket.send(sent, text=True)
         assert (await talk.closed())[0] == 1007
     await here.idle()
+
+    assert caplog.messages == []
+
+
+async def test_a_sign_may_be_cut_by_fragments(serve: Serve) -> None:
+    here = await serve()
+    message = json.dumps({"type": "response.create", **asked(input="日本")}, ensure_ascii=False).encode()
+    async with talking(here.port) as talk:
+        at = message.index("日".encode()) + 1
+        await talk.socket.send([message[:at], message[at:]], text=True)
+        assert (await talk.events())[-1]["type"] == "response.completed"
 
 
 async def test_pings_are_answered_and_sent(serve: Serve) -> None:

@@ -19,7 +19,7 @@ from antiphon.web.transport import CLOSING_SECONDS, Message, Receive, Scope, Sen
 
 EXTENSION = "antiphon.frames"
 #: Why a WebSocket is closed (RFC 6455, 7.4.1, and the IANA registry).
-NORMAL, GOING_AWAY, TOO_BIG, BROKEN, RESTARTING = 1000, 1001, 1009, 1011, 1012
+NORMAL, GOING_AWAY, NO_TEXT, TOO_BIG, BROKEN, RESTARTING = 1000, 1001, 1007, 1009, 1011, 1012
 #: Parts that one message may come in: each costs memory of its own, however little is in it.
 FRAGMENTS_MAX = 16_384
 #: How long a client whose connection closes may go on reading what it was sent.
@@ -62,6 +62,18 @@ class FramesProtocol(WebSocketsSansIOProtocol):
             self.frames = []
             self.conn.fail(TOO_BIG, f"a message may come in {FRAGMENTS_MAX} fragments")
             self.handle_parser_exception()
+
+    def send_receive_event_to_app(self) -> None:
+        """A text that is no UTF-8 is the client's failure, of which uvicorn would log a traceback."""
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.fail(NO_TEXT, "a text message has to be UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
 
     def push(self, texts: Sequence[bytes]) -> None:
         """Sends each text as one message, all in one write; nothing once the connection is closing."""
