@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tests.acceptance.processes import ServerProcess
 from tests.acceptance.threads import LoopThread
 from tests.engines import OLLAMA, VLLM, app, engine
 
-from antiphon.cli import main
+from antiphon.cli.commands import main
 from antiphon.config import Config, load, shown, sources
 
 
@@ -131,6 +132,17 @@ def test_what_does_not_work_is_said_and_is_status_1(arguments: list[str], subjec
     assert page.exit_code == 1
     assert f"WRONG  {subject}" in page.output
     assert "secret" not in page.output + json.dumps(document)
+
+
+def test_the_name_of_a_file_need_not_be_utf_8(tmp_path: Path) -> None:
+    file = os.fsencode(tmp_path) + b"/caf\xe9.toml"
+    absent = doctor("--json", "--config", os.fsdecode(file))
+    Path(os.fsdecode(file)).write_text("retries = 1")
+    there = doctor("--json", "--config", os.fsdecode(file))
+
+    ((state, said),) = of(json.loads(absent.output), "configuration")
+    assert (state, "caf\N{REPLACEMENT CHARACTER}.toml" in said) == ("wrong", True)
+    assert json.loads(there.output)["settings"]["retries"]["from"].endswith("caf\N{REPLACEMENT CHARACTER}.toml")
 
 
 def test_databases_are_looked_at_and_not_changed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from antiphon.cli.checks import Finding, findings
+from antiphon.cli.options import text
 from antiphon.cli.serving import setting_options
 from antiphon.cli.tables import columns, plain
 from antiphon.config import Config, ConfigError, load, shown, sources
@@ -65,7 +66,9 @@ def _tell(one: Finding) -> None:
 
 
 def _document(config: Config | None, origins: Mapping[str, str], found: list[Finding]) -> dict[str, Any]:
+    """Names of files may be no UTF-8, which JSON has to be."""
     settings = {} if config is None else {
-        name: {"value": shown(config, name), "from": origin} for name, origin in origins.items()
+        name: {"value": text(shown(config, name)), "from": text(origin)} for name, origin in origins.items()
     }  # fmt: skip
-    return {"healthy": all(one.state != "wrong" for one in found), "settings": settings, "findings": found}
+    told = [msgspec.structs.replace(one, says=text(one.says)) for one in found]
+    return {"healthy": all(one.state != "wrong" for one in found), "settings": settings, "findings": told}
