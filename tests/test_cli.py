@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from antiphon import announce
-from antiphon.cli import main
+from antiphon.cli.commands import main
 from antiphon.config import fields, option
 
 
@@ -115,3 +115,45 @@ def test_a_server_whose_log_nobody_reads_any_more_stops_all_the_same(asked: sign
     finally:
         server.kill()
         server.wait()
+
+
+#: Presses Ctrl-C when a module is about to be loaded.
+_PRESSING = """
+import signal, sys
+class Pressing:
+    def find_spec(self, name, *_):
+        if name == "{module}":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Pressing())
+sys.argv = ["antiphon", "doctor"]
+from antiphon.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "antiphon.config", "uvicorn"])
+def test_ctrl_c_is_no_failure_even_while_the_program_loads(module: str) -> None:
+    program = [sys.executable, "-c", _PRESSING.format(module=module)]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=60)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_ctrl_c_in_a_command_is_no_failure() -> None:
+    program = "import click; from antiphon.cli import commands, main\n"
+    program += "def pressed(): raise KeyboardInterrupt\n"
+    program += "commands.main.add_command(click.Command('wait', callback=pressed)); main()"
+    ended = subprocess.run([sys.executable, "-c", program, "wait"], capture_output=True, text=True, timeout=60)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_a_log_line_steers_no_terminal_and_forges_no_other_line() -> None:
+    program = "import logging; from antiphon.cli.logs import log_to; log_to('info')\n"
+    program += "logging.info('loaded %s', 'a\\x1b[2Jb\\nERROR root: c\\u202ed')\n"
+    program += "try: raise ValueError('e\\x1b[2J')\nexcept ValueError: logging.exception('f')"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60).stderr
+
+    first, *_, last = said.splitlines()
+    assert first == "INFO root: loaded a\N{REPLACEMENT CHARACTER}[2Jb ERROR root: c\N{REPLACEMENT CHARACTER}d"
+    assert last == "ValueError: e\N{REPLACEMENT CHARACTER}[2J"

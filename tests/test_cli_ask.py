@@ -19,7 +19,7 @@ from tests.acceptance.processes import ANTIPHON, ServerProcess, environment
 from tests.acceptance.threads import LoopThread
 from tests.engines import GREETING, VLLM, app, engine
 
-from antiphon.cli import main
+from antiphon.cli.commands import main
 
 MODEL = "Qwen/Qwen3-4B"
 SECONDS = 60

@@ -1,7 +1,6 @@
 """``antiphon ask``: one question, its answer as it comes."""
 
 import asyncio
-import logging
 import os
 import stat
 import sys
@@ -13,15 +12,15 @@ import click
 import msgspec
 
 from antiphon.cli.hosting import reached
+from antiphon.cli.logs import log_to
 from antiphon.cli.options import base_url_option, config_option, key_option, sentences, text
+from antiphon.cli.statuses import INTERRUPTED
 from antiphon.config import Config, ConfigError, load, state_folder
 from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.upstreams.events import EventStream
 from antiphon.upstreams.failures import failure_of
 from antiphon.upstreams.http import Receiver
 
-#: Status of a command that was ended by Ctrl-C, as shells have it.
-INTERRUPTED = 130
 #: Most of an error's body that is read.
 FAILURE_MAX = 64 * 1024
 #: What would steer a terminal: a model's answer is text and nothing else.
@@ -59,7 +58,7 @@ def ask(
     What is piped in is added to the PROMPT.  A running server is used where there is one, else one is started for the
     question.  The exit status is 0 for a whole answer, 1 for none or a part of one, 130 after Ctrl-C.
     """
-    logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s")
+    log_to("WARNING")
     with sentences():
         config = load(config_path, os.environ, {})
         last = _remembered() if goes_on else None

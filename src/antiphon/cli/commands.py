@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -11,9 +12,20 @@ from antiphon.cli.diagnosis import doctor
 from antiphon.cli.launching import launch
 from antiphon.cli.listing import models
 from antiphon.cli.serving import serve
+from antiphon.cli.statuses import INTERRUPTED
 
 
-@click.group()
+class _Commands(click.Group):
+    """Says nothing about Ctrl-C: who pressed it knows."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+
+
+@click.group(cls=_Commands)
 @click.version_option(__version__, prog_name="antiphon")
 def main() -> None:
     """The OpenAI Responses API for any model, self-hosted."""

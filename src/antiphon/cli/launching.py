@@ -16,12 +16,12 @@ import click
 
 from antiphon.cli.clients import ANY, CLIENTS, Client, Setup, Target, find, settled
 from antiphon.cli.hosting import Reached, reached
+from antiphon.cli.logs import FORMAT, log_to
 from antiphon.cli.options import base_url_option, config_option, key_option, sentences, text
+from antiphon.cli.statuses import NOT_FOUND
 from antiphon.cli.tables import columns, plain
 from antiphon.config import Config, ConfigError, load, state_folder
 
-#: Status of a shell for a program that is not there.
-NOT_FOUND = 127
 #: Sent where the server wants no key, since clients want one.
 ANY_KEY = "any-value"
 
@@ -100,8 +100,8 @@ def _log() -> Iterator[Path]:
     """A server of our own writes there: the terminal is the client's."""
     file = state_folder() / "launch.log"
     file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(file, mode="w")
-    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[handler])
+    handler = logging.FileHandler(file, mode="w", encoding="utf-8")
+    log_to("INFO", handler, f"%(asctime)s {FORMAT}")
     try:
         yield file
     finally:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import logging
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ import uvicorn
 
 from antiphon import announce
 from antiphon.assemble import Server, look_around, using
+from antiphon.cli.logs import log_to
 from antiphon.cli.sightings import sightings
 from antiphon.cli.tables import plain
 from antiphon.config import Config, ConfigError, bare, describe, fields, load, option, takes_many
@@ -43,7 +43,7 @@ def serve(config_path: Path | None, **given: Any) -> None:
     """Start the server."""
     try:
         config = load(config_path, os.environ, given)
-        logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+        log_to(config.log_level)
         with listen(config) as listener:
             found = asyncio.run(look_around(config))
             run(config, Server(using(config, found)), listener, sightings(config, found, os.environ))
