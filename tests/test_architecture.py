@@ -53,6 +53,7 @@ HOMES = {
     "httptools": ("upstreams/http.py",),
     "jsonschema_rs": ("engine/contracts.py",),
     "llguidance": ("engine/grammars.py",),
+    "nats": ("coordinators/nats/",),
     "platformdirs": ("config.py",),
     "pypdfium2": ("documents/",),
     "standardwebhooks": ("runs/signing.py",),

@@ -19,6 +19,7 @@ from antiphon.attachments import FetchedAttachments
 from antiphon.clock import SystemClock
 from antiphon.config import Config, ConfigError, UpstreamConfig, WebhookConfig
 from antiphon.coordinators.local import LocalCoordinator
+from antiphon.engine.coordination import Coordinator
 from antiphon.engine.ports.stores import Store
 from antiphon.engine.ports.tools import Tool
 from antiphon.engine.ports.upstreams import Upstream
@@ -122,7 +123,7 @@ class Server:
         self.catalog = _catalog(config, self.clock, self.instance, self.catch_all)
         store, self._open_store = _store(config)
         self.store = store if wrap_store is None else wrap_store(store)
-        self.coordinator = LocalCoordinator(self.clock)
+        self.coordinator = _coordinator(config, self.clock)
         self.fetcher = Fetcher(
             allowed_hosts=config.fetch_allowed_hosts,
             ports=config.fetch_ports,
@@ -155,7 +156,7 @@ class Server:
         self.responses = Responses(self.runs, self.store, delivery, web, self.prompts)
         self.websockets = WebSockets(self.runs, delivery, self.clock, web, self.prompts)
         self.app = self._app()
-        self._sweeper: asyncio.Task[None] | None = None
+        self._sweepers: list[asyncio.Task[None]] = []
 
     def _app(self) -> App:
         config = self.config
@@ -224,19 +225,29 @@ class Server:
         await self.store.webhooks.configure(_static_endpoints(self.config, self.sealing, self.clock))
         if await self.store.unfinished():
             await self.catalog.refresh()  # what the models can do decides how a run goes on
-        await recovery.recover(self.store, self.coordinator)
+        if not self.coordinator.shared:
+            await recovery.recover(self.store, self.coordinator)
         await self.runs.start()
         self.deliverer.start()
+        loop = asyncio.get_running_loop()
         sweeping = recovery.sweep(self.store, self.clock, self.config.expire_every_seconds)
-        self._sweeper = asyncio.get_running_loop().create_task(sweeping)
+        self._sweepers.append(loop.create_task(sweeping))
+        if self.coordinator.shared:
+            watching = recovery.watch(self.store, self.coordinator, self.config.bus_watch_seconds)
+            self._sweepers.append(loop.create_task(watching))
+
+    async def hand_over(self) -> None:
+        """Gives background runs to other nodes, where there can be any, while open streams may still go on."""
+        await _in_time(self.runs.hand_over(), "background runs could not be handed over; other nodes take them over")
 
     async def stop(self) -> None:
         """Ends runs, upstreams and the store, in this order."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.wait([self._sweeper])
+        for sweeper in self._sweepers:
+            sweeper.cancel()
+        await asyncio.gather(*self._sweepers, return_exceptions=True)
         await _in_time(self.runs.close(), "background runs could not be handed back; the next start takes them over")
         await _in_time(self.deliverer.close(), "webhook deliveries are tried again when their claims end")
+        await self.coordinator.close()
         await self.catalog.close()
         await self.fetcher.close()
         await self.poster.close()
@@ -277,6 +288,32 @@ def _store(config: Config) -> tuple[Store, Callable[[], Awaitable[None]]]:
 
 async def _nothing() -> None:
     pass
+
+
+def _coordinator(config: Config, clock: Clock) -> Coordinator:
+    """Who works on which background run: this process alone, or all nodes on the bus."""
+    if config.bus is None:
+        return LocalCoordinator(clock)
+    if config.database_url() is None:
+        raise ConfigError("bus: several nodes need a database that they share; give --database postgresql://...")
+    try:
+        from antiphon.coordinators import nats
+    except ImportError:
+        raise ConfigError("bus: NATS needs a client that is not installed; pip install 'antiphon[nats]'.") from None
+    unknown = sorted(set(config.tier_weights) - set(nats.TIERS))
+    if unknown:
+        raise ConfigError(f"tier_weights: there is no tier '{unknown[0]}', but {', '.join(nats.TIERS)}.")
+    return nats.NatsCoordinator(
+        nats.Settings(
+            config.bus,
+            bus_name=config.bus_name,
+            bus_credentials=config.bus_credentials,
+            bus_replicas=config.bus_replicas,
+            bus_lease_seconds=config.bus_lease_seconds,
+            tier_weights=config.tier_weights,
+            runs_max=config.runs_max,
+        )
+    )
 
 
 def postgres_settings(config: Config, url: str) -> "PostgresSettings":

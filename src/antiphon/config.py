@@ -169,6 +169,38 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     database_write_seconds: Annotated[
         float, Meta(gt=0, description="How long a response waits to be stored while PostgreSQL is away.")
     ] = 30.0
+    bus: Annotated[
+        str | None,
+        Meta(
+            description="NATS servers, `nats://HOST:4222`, over which any number of nodes share background responses."
+        ),
+    ] = None
+    bus_name: Annotated[
+        str,
+        Meta(pattern="^[A-Za-z0-9_-]{1,32}$", description="What everything of this installation is called on the bus."),
+    ] = "antiphon"
+    bus_credentials: Annotated[str | None, Meta(description="File with credentials for NATS (`.creds`).")] = None
+    bus_replicas: Annotated[
+        int, Meta(ge=1, le=5, description="Servers of the NATS cluster that keep the queue each.")
+    ] = 1
+    bus_lease_seconds: Annotated[
+        float,
+        Meta(ge=0.5, le=60, description="How long a node may be silent before others take its background responses."),
+    ] = 2.0
+    bus_watch_seconds: Annotated[
+        float, Meta(ge=0.5, le=3600, description="How often the database is asked for responses that the bus has lost.")
+    ] = 5.0
+    tier_weights: Annotated[
+        dict[str, Annotated[int, Meta(ge=1, le=1000)]],
+        Meta(description="How often `priority`, `default` and `flex` come first where all wait, `TIER=WEIGHT`."),
+    ] = msgspec.field(default_factory=lambda: {"priority": 8, "default": 4, "flex": 1})
+    runs_max: Annotated[
+        int, Meta(ge=1, le=100_000, description="Background responses that a node with a bus works on at once.")
+    ] = 256
+    project_runs_max: Annotated[
+        int,
+        Meta(ge=0, description="Background responses of one project at once, over all nodes of a bus; 0: no limit."),
+    ] = 0
     upstreams: Annotated[
         list[UpstreamConfig],
         Meta(
@@ -394,7 +426,10 @@ _SINGULAR = {
     "aliases": "alias",
     "api_keys": "api-key",
     "webhooks": "webhook",
+    "tier_weights": "tier-weight",
 }
+#: Settings that are maps, and how their entries are given as text.
+_MAPS = {"aliases": "NAME=MODEL", "tier_weights": "TIER=WEIGHT"}
 
 
 def takes_many(field: msgspec.structs.FieldInfo) -> bool:
@@ -478,6 +513,8 @@ def _convert(name: str, value: Any) -> Any:
             value = [{"url": entry} if isinstance(entry, str) else entry for entry in value]
         elif name == "aliases":
             value = _grouped(_pair(name, entry) for entry in value)
+        elif name in _MAPS:
+            value = dict(_pair(name, entry) for entry in value)
         else:
             value = list(value)
     try:
@@ -507,7 +544,7 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, str | list[str]]:
 def _pair(name: str, entry: Any) -> tuple[str, str]:
     left, equals, right = str(entry).partition("=")
     if not (left and equals and right):
-        raise ConfigError(f"{name}: '{entry}' is not of the form NAME=MODEL.")
+        raise ConfigError(f"{name}: '{entry}' is not of the form {_MAPS[name]}.")
     return left, right
 
 

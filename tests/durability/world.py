@@ -194,10 +194,10 @@ class World:
         waiting = runs or self.runs
         await self.followers.until(lambda: not any(run.open for run in waiting), RUN_SECONDS, "the end of all runs")
 
-    async def verdict(self) -> Verdict:
-        """Waits for the end of all runs and says what became of them."""
+    async def verdict(self, place: int = 0) -> Verdict:
+        """Waits for the end of all runs and says what became of them, as it is read at a place."""
         await self.ended()
-        await self.check()
+        await self.check(place)
         verdict = judge(self.runs, self.ledger.lines)
         return verdict._replace(problems=verdict.problems + await self.model.faults())
 

@@ -7,12 +7,15 @@ another.  Must not know what a run is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from random import Random
 from typing import TYPE_CHECKING
 
 from tests.simulation.loop import Process
 
+from antiphon.engine.coordination import Offer, Words, following
 from antiphon.engine.ports.stores import RunName
+from antiphon.protocol.events import Event
 
 if TYPE_CHECKING:
     from tests.simulation.node import SimulatedClock
@@ -58,14 +61,13 @@ class Bus:
     async def _look_for_lost(self) -> None:
         for name in await self._world.database.unfinished():
             holder = self._held.get(name)
-            owner = self._world.ledger.runs[name].owner
-            if not (owner.alive and not owner.frozen) and not (holder and holder.process.alive):
+            if holder is None or not holder.process.alive:
                 self._offer(name)
 
     def _offer(self, name: RunName) -> None:
         """To a node that listens; while none does, again a little later."""
         random = self._world.random
-        able = [end for end in self._ends if end.process.alive and not end.process.frozen]
+        able = [end for end in self._ends if end.process.alive and not end.process.frozen and not end.retired]
         if not able:
             self._later(1.0, self._offer, name)
             return
@@ -92,6 +94,8 @@ class Bus:
     # --- What the ends ask ---
 
     def submit(self, name: RunName) -> None:
+        if self._world.random.random() < self._world.weather.lost:
+            return  # whoever looks into the database finds it
         if name not in self._held or self._world.random.random() < self._world.weather.doubled:
             self._later(self._world.random.random() * 0.05, self._offer, name)
             self._held.setdefault(name, None)
@@ -99,30 +103,75 @@ class Bus:
     def done(self, name: RunName) -> None:
         self._held.pop(name, None)
 
-    def cancel(self, name: RunName) -> None:
+    def give_back(self, name: RunName, end: BusEnd) -> None:
+        if self._held.get(name) is end:
+            self._later(self._world.random.random() * 0.05, self._offer, name)
+
+    def tell(self, word: Callable[[BusEnd], Callable[..., None]], *arguments: object) -> None:
+        """A word to all nodes, which some do not hear."""
         for end in self._ends:
             if self._world.random.random() >= self._world.weather.lost:
-                self._say(end, end.told, name)
+                self._say(end, word(end), *arguments)
 
 
 class BusEnd:
     """``engine.coordination.Coordinator``."""
 
+    shared = True
+
     def __init__(self, bus: Bus, process: Process) -> None:
         self.process = process
         self.offered: asyncio.Queue[RunName] = asyncio.Queue()
         self._bus = bus
-        self._told: Callable[[RunName], None] | None = None
+        self.retired = False
+        self._words: Words | None = None
+        self._news: set[SimulatedNews] = set()
 
-    def told(self, name: RunName) -> None:
-        if self._told is not None:
-            self._told(name)
+    def heed(self, words: Words) -> None:
+        self._words = words
 
-    async def submit(self, run: RunName) -> None:
-        self._bus.submit(run)
+    # --- Heard ---
 
-    async def claim(self) -> RunName:
-        return await self.offered.get()
+    def cancelled(self, name: RunName) -> None:
+        if self._words is not None:
+            self._words.cancelled(name)
+
+    def was_taken(self, name: RunName, fence: int) -> None:
+        if self._words is not None:
+            self._words.taken(name, fence)
+
+    def heard(self, name: RunName, events: list[Event]) -> None:
+        for news in self._news:
+            if news.run == name:
+                news.hear(events)
+
+    # --- The port ---
+
+    async def start(self) -> None:
+        """It hears from the beginning."""
+
+    async def retire(self) -> None:
+        self.retired = True
+        while not self.offered.empty():
+            await self.give_back(self.offered.get_nowait())
+
+    async def close(self) -> None:
+        """What it holds is offered again when its lease is over."""
+
+    async def missing(self, runs: Sequence[RunName]) -> list[RunName]:
+        raise AssertionError("the bus itself looks for lost runs")
+
+    async def submit(self, offer: Offer) -> None:
+        self._bus.submit(offer.run)
+
+    async def claim(self) -> Offer:
+        return Offer(await self.offered.get())
+
+    async def give_back(self, run: RunName) -> None:
+        self._bus.give_back(run, self)
+
+    async def decline(self, run: RunName) -> None:
+        raise AssertionError("every node serves every model")
 
     async def lost(self, run: RunName) -> None:
         await self.done(run)
@@ -130,11 +179,43 @@ class BusEnd:
     async def done(self, run: RunName) -> None:
         self._bus.done(run)
 
-    def on_cancel(self, told: Callable[[RunName], None]) -> None:
-        self._told = told
-
     async def cancel(self, run: RunName) -> None:
-        self._bus.cancel(run)
+        self._bus.tell(lambda end: end.cancelled, run)
 
-    async def news(self, run: RunName) -> None:
-        await asyncio.sleep(self._bus._world.random.random() * NEWS_SECONDS)
+    async def taken(self, run: RunName, fence: int) -> None:
+        self._bus.tell(lambda end: end.was_taken, run, fence)
+
+    def grown(self, run: RunName, events: list[Event]) -> None:
+        self._bus.tell(lambda end: end.heard, run, events)
+
+    async def news(self, run: RunName) -> SimulatedNews:
+        news = SimulatedNews(run, self._bus._world.random, self._news.discard)
+        self._news.add(news)
+        return news
+
+
+class SimulatedNews:
+    """Events as they are told: late, twice, in any order, or never."""
+
+    def __init__(self, run: RunName, random: Random, closed: Callable[[SimulatedNews], None]) -> None:
+        self.run = run
+        self._random = random
+        self._closed = closed
+        self._heard: list[Event] = []
+        self._woken = asyncio.Event()
+
+    def hear(self, events: list[Event]) -> None:
+        self._heard += events
+        self._woken.set()
+
+    async def next(self, after: int) -> list[Event]:
+        try:
+            await asyncio.wait_for(self._woken.wait(), self._random.random() * NEWS_SECONDS)
+        except TimeoutError:
+            return []
+        self._woken.clear()
+        heard, self._heard = self._heard, []
+        return following(heard, after)
+
+    async def close(self) -> None:
+        self._closed(self)

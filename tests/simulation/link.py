@@ -211,6 +211,9 @@ class Link:
     async def unfinished(self) -> list[RunName]:
         return await self._call("unfinished")
 
+    async def working(self, project: str) -> int:
+        return await self._call("working", (project,))
+
     async def compact(self, most: int) -> int:
         return await self._call("compact", (most,))
 

@@ -117,7 +117,8 @@ class Node:
         """As a supervisor starts it: again until the database answers."""
         while True:
             try:
-                await recovery.recover(self.link, self.coordinator)
+                if not self.coordinator.shared:
+                    await recovery.recover(self.link, self.coordinator)
                 break
             except (StoreError, ApiError):
                 await asyncio.sleep(0.3)

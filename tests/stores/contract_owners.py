@@ -50,6 +50,18 @@ class OwnerContract:
         assert await store.journal("p", "run") == [Noted(CALL, RESULT)]
         assert await world.outputs("run") == ["run!"]
 
+    async def test_runs_that_have_an_owner_are_counted(self, store: Store, world: World) -> None:
+        """Of one project; those that were handed back, or have ended, have none."""
+        begun = [await world.begin(turn=f"run {number}") for number in range(4)]
+        await World(store, "other").begin(turn="another's")
+        await store.hand_back([(RunName("p", "run 1"), FIRST_FENCE), (RunName("p", "run 2"), FIRST_FENCE)])
+        await store.claim("p", "run 2")
+        assert await world.finish(begun[3])
+
+        assert await store.working("p") == 2
+        assert await store.working("other") == 1
+        assert await store.working("nobody's") == 0
+
     async def test_nobody_writes_with_a_fence_that_is_not_given_yet(self, store: Store, world: World) -> None:
         begun = await world.begin(turn="run")
 

@@ -129,6 +129,12 @@ class _Announced(uvicorn.Server):
             await self._announce()
             _spare_collections()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Background runs go to other nodes at once, while open streams may go on here for a while."""
+        handing_over = asyncio.get_running_loop().create_task(self._server.hand_over())
+        await super().shutdown(sockets)
+        await asyncio.wait([handing_over])
+
     def handle_exit(self, sig: int, frame: Any) -> None:
         first = not self.should_exit
         super().handle_exit(sig, frame)

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from antiphon.engine.coordination import Coordinator
+from antiphon.engine.coordination import Coordinator, News
 from antiphon.engine.ports.stores import RunName, Store
 from antiphon.protocol.events import TERMINAL_TYPES, Event
 from antiphon.protocol.responses import TERMINAL
@@ -34,6 +34,44 @@ async def follow(
     reader: Follower,
 ) -> None:
     """Feeds a reader with everything after ``reader.last``, whoever works on the run and however often that changes."""
+    elsewhere = _Elsewhere(coordinator, run)
+    try:
+        await _feed(store, elsewhere, find_log, run, reader)
+    finally:
+        await elsewhere.close()
+
+
+class _Elsewhere:
+    """What is heard of a run that another process works on; nobody listens before that is so."""
+
+    def __init__(self, coordinator: Coordinator, run: RunName) -> None:
+        self._coordinator = coordinator
+        self._run = run
+        self._news: News | None = None
+
+    async def feed(self, reader: Follower) -> bool:
+        """Hands over what is told, until the store is to be asked; whether that was all there will be."""
+        if self._news is None:
+            self._news = await self._coordinator.news(self._run)
+            return False
+        while events := await self._news.next(reader.last):
+            await _hand_over(events, reader)
+            if events[-1].type in TERMINAL_TYPES:
+                return True
+        return False
+
+    async def close(self) -> None:
+        if self._news is not None:
+            await self._news.close()
+
+
+async def _feed(
+    store: Store,
+    elsewhere: _Elsewhere,
+    find_log: Callable[[RunName], DurableLog | None],
+    run: RunName,
+    reader: Follower,
+) -> None:
     log: DurableLog | None = None
     while True:
         await reader.ready()
@@ -55,8 +93,8 @@ async def follow(
             # The terminal event may have come between the two readings, or the reader be behind it.
             if status in TERMINAL and not await store.events(*run, reader.last):
                 return reader.end(whole=True)
-            if status not in TERMINAL:
-                await coordinator.news(run)
+            if status not in TERMINAL and await elsewhere.feed(reader):
+                return reader.end(whole=True)
 
 
 async def _hand_over(events: list[Event], reader: Follower) -> None:

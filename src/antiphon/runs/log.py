@@ -131,6 +131,8 @@ class DurableLog:
         self.sealed = False
         #: Told when too much waits to be written, and when it does not any more.
         self.on_pressure: Callable[[bool], None] | None = None
+        #: Told what is durable now.
+        self.on_committed: Callable[[list[Event]], None] | None = None
         #: Told when another process has taken the run.
         self.on_disowned: Callable[[], None] | None = None
         self._limit = limit
@@ -180,6 +182,8 @@ class DurableLog:
             return
         self.durable = events[-1].number
         self._settle()
+        if self.on_committed is not None:
+            self.on_committed(events)
         self._weigh(-sum(len(event.data) for event in events))
         for reader in list(self._readers):
             reader.write(events)

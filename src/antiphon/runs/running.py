@@ -6,11 +6,12 @@ Must not know how a run is executed or how events are sent.  Rules: design secti
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from antiphon.engine import shell
 from antiphon.engine.compaction import Compacted
-from antiphon.engine.coordination import Coordinator
+from antiphon.engine.coordination import Coordinator, Offer
 from antiphon.engine.draft import Draft
 from antiphon.engine.holding import Holding
 from antiphon.engine.intake import Taken
@@ -19,9 +20,10 @@ from antiphon.engine.ports.tools import Tool
 from antiphon.engine.ports.upstreams import Models, UpstreamError
 from antiphon.engine.ports.world import Attachments, Clock, Seal
 from antiphon.engine.turns import Plan
-from antiphon.protocol.errors import invalid, response_not_found, unavailable
+from antiphon.protocol.errors import ApiError, invalid, response_not_found, unavailable
 from antiphon.protocol.requests import CreateResponse
 from antiphon.protocol.responses import TERMINAL, UNFINISHED, Outcome
+from antiphon.runs.caps import Caps
 from antiphon.runs.execution import Execution, as_api_error
 from antiphon.runs.flushing import PASSING, Flusher
 from antiphon.runs.following import Follower, follow
@@ -37,6 +39,8 @@ logger = logging.getLogger("antiphon.runs")
 
 #: Runs that are rebuilt at once; each holds its whole context meanwhile.
 TAKEN_AT_ONCE = 8
+#: How long a run whose model is not served here is left to others; then it ends as one whose model is gone.
+UNSERVED_SECONDS = 600.0
 #: How often a run is asked to end that changes its owner meanwhile, and how long each time.
 CANCELS_MAX, CANCEL_SECONDS = 3, 5.0
 
@@ -62,12 +66,14 @@ class Runs:
         self._clock = clock
         self._coordinator = coordinator
         self._settings = settings
+        self._models = models
         self._planner = Planner(store, models, tools, attachments, clock, seal, settings)
         retry = (settings.store_retry_seconds, settings.store_retry_longest_seconds)
         self._flusher = Flusher(store, settings.flush_seconds, *retry)
         self._leases = Leases(store)
         self._execution = Execution(store, self._planner, clock, self._flusher, self._leases, settings, on_ended)
         self._takeovers = Takeovers(store, clock, self._flusher, seal, settings)
+        self._caps = Caps(store, settings.project_runs_max)
         self._keyed = KeyedRuns(store, clock, self._create_keyed, settings.idempotency_hours)
         self._background: dict[RunName, Run] = {}
         self._alive: set[Run] = set()
@@ -77,10 +83,13 @@ class Runs:
         #: Words to the coordinator that are on their way.
         self._telling: set[asyncio.Task[None]] = set()
         self._closed = False
-        coordinator.on_cancel(self._cancel_here)
+        #: Background runs are given to other processes; foreground ones go on.
+        self._handing_over = False
+        coordinator.heed(self)
 
     async def start(self) -> None:
         """Begins to claim what the coordinator offers."""
+        await self._coordinator.start()
         self._claiming = asyncio.get_running_loop().create_task(self._claim())
 
     # --- New runs ---
@@ -126,8 +135,16 @@ class Runs:
         if request.background:
             self._planner.release(before)  # its place is written
             self._leases.settled(hold)
+            if self._coordinator.shared:
+                self._tell(self._offer(run))
+                return run
         self._start(run)
         return run
+
+    async def _offer(self, run: Run) -> None:
+        """Leaves a new run to whoever claims it, which is no takeover."""
+        await self._takeovers.hand_back([(run.name, FIRST_FENCE)])
+        await self._coordinator.submit(Offer(run.name, run.request.model or "", run.request.service_tier))
 
     async def _create_keyed(self, project: str, request: CreateResponse, response: str) -> Run:
         return await self.create(project, request, keyed=response)
@@ -169,8 +186,9 @@ class Runs:
     def _start(self, run: Run) -> None:
         """Its task; none any more when the process stops, which hands the run back."""
         self._alive.add(run)
-        if run.request.background:
+        if isinstance(run.log, DurableLog):
             self._background[run.name] = run
+            run.log.on_committed = partial(self._coordinator.grown, run.name)
         if self._closed:
             run.stop()
         run.task = asyncio.get_running_loop().create_task(self._execution.execute(run))
@@ -185,21 +203,50 @@ class Runs:
             self._store.release(run.parent)
         run.end()
         if run.request.background and not self._closed:
-            tell = self._coordinator.lost if run.disowned else self._coordinator.done
-            telling = asyncio.get_running_loop().create_task(tell(run.name))
-            self._telling.add(telling)
-            telling.add_done_callback(self._telling.discard)
+            whole = isinstance(run.log, DurableLog) and run.log.whole
+            tell = self._coordinator.done if whole else self._coordinator.give_back
+            if run.disowned:
+                tell = self._coordinator.lost
+            if whole or not self._handing_over:  # otherwise it is given back with all others
+                self._tell(tell(run.name))
+
+    def _tell(self, work: Coroutine[Any, Any, None]) -> None:
+        telling = asyncio.get_running_loop().create_task(work)
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
     # --- Runs that nobody works on ---
 
     async def _claim(self) -> None:
         while True:
-            name = await self._coordinator.claim()
             await self._room.acquire()
-            self._take(name, cancel=False).add_done_callback(lambda _: self._room.release())
+            offer = await self._coordinator.claim()
+            self._track(self._take_offered(offer)).add_done_callback(lambda _: self._room.release())
 
-    def _take(self, name: RunName, *, cancel: bool) -> "asyncio.Task[None]":
-        return self._track(self._take_up(name, cancel=cancel))
+    async def _take_offered(self, offer: Offer) -> None:
+        if offer.run in self._background:
+            return  # it came twice, or is being cancelled here
+        try:
+            if not self._coordinator.shared:
+                await self._take_up(offer.run)
+            elif self._caps.is_full(offer.run.project):
+                await self._coordinator.decline(offer.run)
+            elif offer.waited > UNSERVED_SECONDS or await self._serves(offer.model):
+                await self._take_up(offer.run)
+            else:
+                await self._coordinator.decline(offer.run)
+        except Exception:
+            self._tell(self._coordinator.lost(offer.run))
+            raise
+
+    async def _serves(self, model: str) -> bool:
+        """Whether a run that names this model can be worked on here."""
+        try:
+            if model:
+                await self._models.route(model)
+        except ApiError:
+            return False
+        return True
 
     def _track(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
@@ -212,14 +259,20 @@ class Runs:
         if not task.cancelled() and task.exception() is not None:
             logger.error("a run could not be taken up, the next start tries it again", exc_info=task.exception())
 
-    async def _take_up(self, name: RunName, *, cancel: bool) -> None:
+    async def _take_up(self, name: RunName, *, cancel: bool = False) -> None:
         """Claims a run and starts it where its log ends; with ``cancel`` to end it."""
         run = await self._takeovers.take(name)
         if run is None:
-            await self._coordinator.done(name)
+            await (self._coordinator.give_back if self._closed else self._coordinator.done)(name)
             return
         if cancel:
             run.cancel()
+        elif isinstance(run.log, DurableLog):
+            if self._coordinator.shared and not await self._caps.admits(run):
+                await self._takeovers.hand_back([(name, run.log.fence)])
+                await self._coordinator.decline(name)
+                return
+            await self._coordinator.taken(name, run.log.fence)
         logger.info("run %s is taken up behind event %d", name.response, run.draft.last)
         self._start(run)
 
@@ -266,7 +319,7 @@ class Runs:
     async def _cancel(self, name: RunName) -> None:
         """Who works on it ends it; where nobody does, it is taken over to be ended, which stops any other owner."""
         if name not in self._background:
-            await asyncio.wait([self._take(name, cancel=True)], timeout=CANCEL_SECONDS)
+            await asyncio.wait([self._track(self._take_up(name, cancel=True))], timeout=CANCEL_SECONDS)
         await self._coordinator.cancel(name)
         run = self._background.get(name)
         if run is None:
@@ -275,10 +328,16 @@ class Runs:
         if not run.done.done():
             raise unavailable(_NOT_YET)
 
-    def _cancel_here(self, name: RunName) -> None:
-        run = self._background.get(name)
-        if run is not None:
-            run.cancel()
+    # --- What other processes tell (engine.coordination.Words) ---
+
+    def cancelled(self, run: RunName) -> None:
+        if run in self._background:
+            self._background[run].cancel()
+
+    def taken(self, run: RunName, fence: int) -> None:
+        log = self._log(run)
+        if log is not None and log.fence < fence:
+            log.disown()
 
     async def delete(self, project: str, response: str) -> None:
         """Raises ``ApiError`` 404, or 400 while the run is alive (reference 4.3)."""
@@ -290,8 +349,34 @@ class Runs:
 
     # --- The end of the process ---
 
+    async def hand_over(self) -> None:
+        """Other processes go on with the background runs from here on; the foreground ones stay.
+
+        Readers of background runs stay as well, and follow them from wherever they go on.
+        """
+        if not self._coordinator.shared or self._handing_over:
+            return
+        self._handing_over = True
+        if self._claiming is not None:
+            self._claiming.cancel()
+        await self._coordinator.retire()
+        await asyncio.gather(*self._taking, return_exceptions=True)
+        runs = list(self._background.values())
+        left = [run for run in runs if not run.finishing and not run.disowned and not run.cancelled]
+        for run in left:
+            if isinstance(run.log, DurableLog):
+                run.log.disown()  # which stops it, and sends its readers to where it goes on
+        await asyncio.gather(*(run.task for run in runs if run.task is not None), return_exceptions=True)
+        logs = [run.log for run in left if isinstance(run.log, DurableLog) and not self._execution.is_hopeless(run)]
+        await self._takeovers.hand_back([(log.name, log.fence) for log in logs])
+        for run in left:
+            await self._coordinator.give_back(run.name)
+
     async def close(self) -> None:
         """Ends every run; foreground ones leave nothing, background ones are handed back to be taken up."""
+        await self.hand_over()
+        if self._coordinator.shared:
+            await asyncio.gather(*self._telling, return_exceptions=True)
         self._closed = True
         self._execution.close()
         self._takeovers.close()

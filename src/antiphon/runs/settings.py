@@ -23,4 +23,6 @@ class Settings(msgspec.Struct, frozen=True):
     run_buffer_bytes: int = 1 << 20
     #: Takeovers of a background run without a new event between them; then it fails (docs/log.md, I10).
     takeovers_max: int = 3
+    #: Background runs of one project that are worked on at once, by all nodes of a bus; 0: no limit.
+    project_runs_max: int = 0
     limits: Limits = Limits()

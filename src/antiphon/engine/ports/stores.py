@@ -275,6 +275,9 @@ class Store(Protocol):
     async def unfinished(self) -> list[RunName]:
         """Background runs that have not ended, oldest first."""
 
+    async def working(self, project: str) -> int:
+        """How many unfinished background runs of a project have an owner, dead or alive."""
+
     async def compact(self, most: int) -> int:
         """Packs the logs of up to ``most`` runs that have ended; how many there were.  Readers see no difference."""
 

@@ -50,7 +50,9 @@ LEFT JOIN LATERAL (
 ORDER BY i.position;
 
 -- name: response
+-- What is queued is in progress once its log has begun, whichever node works on it.
 SELECT r.created, r.background, r.streamed, r.outcome, r.small, r.large, r.request,
+    r.status = 'queued' AND EXISTS (SELECT FROM runs u WHERE u.run = r.row AND u.last_seq >= 0) AS begun,
     ARRAY(
         SELECT i.body FROM items i
         WHERE i.thread = r.thread AND i.position >= r.middle AND i.position < r.upto ORDER BY i.position
@@ -63,6 +65,7 @@ FROM responses r WHERE r.project = $1 AND r.id = $2;
 -- name: begun
 -- A background run as it was begun: its row, the items before it and its input.
 SELECT r.created, r.background, r.streamed, r.outcome, r.small, r.large, r.request,
+    r.status = 'queued' AND EXISTS (SELECT FROM runs u WHERE u.run = r.row AND u.last_seq >= 0) AS begun,
     ARRAY(
         SELECT i.body FROM items i
         WHERE i.thread = r.thread AND i.position >= r.middle AND i.position < r.upto ORDER BY i.position
@@ -159,6 +162,10 @@ WHERE r.project = $1 AND r.id = $2 ORDER BY j.number;
 
 -- name: unfinished
 SELECT project, id FROM responses WHERE status IN ('queued', 'in_progress') ORDER BY row;
+
+-- name: working
+SELECT count(*) FROM responses r JOIN runs u ON u.run = r.row
+WHERE r.project = $1 AND r.status IN ('queued', 'in_progress') AND u.attempt >= 0;
 
 -- name: ended
 -- Runs whose logs are to be packed, with the numbers of their last events.

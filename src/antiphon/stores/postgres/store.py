@@ -31,7 +31,7 @@ from antiphon.engine.ports.tools import Noted, ToolCall, ToolResult
 from antiphon.protocol.errors import ApiError, conversation_not_found, previous_not_found
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import Page
-from antiphon.protocol.responses import Shell
+from antiphon.protocol.responses import Outcome, Shell
 from antiphon.stores.postgres import groups, operations, schema
 from antiphon.stores.postgres.background import Background
 from antiphon.stores.postgres.compaction import Compaction
@@ -293,6 +293,9 @@ class PostgresStore:
     async def unfinished(self) -> list[RunName]:
         return [RunName(received(project), received(id)) for project, id in await self._rows("unfinished")]
 
+    async def working(self, project: str) -> int:
+        return int((await self._rows("working", sendable(project)))[0][0])
+
     async def secret(self, name: str, *, make: bool = True) -> bytes | None:
         rows = await self._rows("secret", name)
         if not rows and make:
@@ -391,7 +394,8 @@ def _stored(response: str, row: Any) -> Stored:
     large, blobs = decode_large(row["large"]), row["blobs"]
     members = {name: value.encode() if isinstance(value, str) else blobs[value] for name, value in large.items()}
     shell = Shell(response, row["created"], row["background"], row["small"], members)
-    return Stored(shell, decode_outcome(row["outcome"]), row["output"], row["request"], row["streamed"])
+    outcome = Outcome("in_progress") if row["begun"] else decode_outcome(row["outcome"])
+    return Stored(shell, outcome, row["output"], row["request"], row["streamed"])
 
 
 def _failure(error: Exception) -> StoreError:

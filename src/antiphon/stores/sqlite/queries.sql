@@ -154,6 +154,10 @@ ORDER BY e.first_seq LIMIT :limit;
 -- name: unfinished
 SELECT r.project, r.id FROM runs u CROSS JOIN responses r ON r.row = u.run WHERE NOT u.ended ORDER BY u.run;
 
+-- name: working
+SELECT count(*) FROM runs u CROSS JOIN responses r ON r.row = u.run
+WHERE NOT u.ended AND u.attempt >= 0 AND r.project = :project;
+
 -- name: ended
 SELECT run FROM runs WHERE ended ORDER BY run LIMIT :limit;
 

@@ -323,6 +323,9 @@ class SqliteStore:
     async def unfinished(self) -> list[RunName]:
         return [RunName(*row) for row in self._rows("unfinished")]
 
+    async def working(self, project: str) -> int:
+        return int(self._rows("working", project=project)[0][0])
+
     async def secret(self, name: str, *, make: bool = True) -> bytes | None:
         rows = self._rows("secret", key=name)
         if rows or not make:
