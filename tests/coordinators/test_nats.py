@@ -217,7 +217,7 @@ async def test_the_bus_goes_and_comes_back(
     assert await second.missing([kept]) == []
 
     own_nats_server.start()
-    await _until(lambda: second._connection.connected and second._queue.ready)
+    await _until(lambda: second._connection.connected and second._queue.ready and first._connection.connected)
     assert await first.missing([kept, local, later]) == [later]
     await second.submit(Offer(later))
     assert (await soon(second.claim())).run == later

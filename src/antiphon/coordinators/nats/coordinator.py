@@ -69,7 +69,8 @@ class NatsCoordinator:
         """What is there is found, what is missing is made; what fails is tried again by the beat."""
         try:
             await self._telling.listen()
-            await self._queue.prepare(self._connection.jetstream())
+            if not self._retired:
+                await self._queue.prepare(self._connection.jetstream())
         except AWAY as error:
             logger.warning("the bus is there, but its queue is not: %s", error)
         self._stirred.set()
