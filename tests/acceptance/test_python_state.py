@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import openai
@@ -154,6 +155,26 @@ def test_a_background_response_goes_on_without_its_client(client: OpenAI, chat: 
     chat.open(gate)
 
     assert wait_until_done(client, begun.id).output_text == "Once upon a time."
+
+
+def test_a_background_response_in_progress_tells_what_it_has_said(client: OpenAI, chat: ChatControl, gate: str) -> None:
+    begun = begin(client, gate)
+    chat.reached(gate)
+    said = [client.responses.retrieve(begun.id).output_text]
+    for _ in range(400):
+        said.append(client.responses.retrieve(begun.id).output_text)
+        if said[-1] == "Once upon":
+            break
+    partial = client.responses.retrieve(begun.id)
+    assert (partial.status, partial.output_text) == ("in_progress", "Once upon")
+    assert [item.status for item in partial.output] == ["in_progress"]  # type: ignore[union-attr]
+    assert all(later.startswith(earlier) for earlier, later in pairwise(said))
+
+    chat.open(gate)
+
+    whole = wait_until_done(client, begun.id)
+    assert whole.output_text == "Once upon a time."
+    assert [item.id for item in whole.output] == [item.id for item in partial.output]  # type: ignore[union-attr]
 
 
 def test_a_background_response_is_cancelled(client: OpenAI, chat: ChatControl, gate: str) -> None:

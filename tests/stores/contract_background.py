@@ -6,6 +6,7 @@ Who owns a run, and what others hear, is ``contract_owners``.  Invariants: docs/
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 
 import pytest
@@ -13,7 +14,9 @@ from tests.stores.world import CALL, LARGE, Stores, World, batch, event, item, i
 
 from antiphon.engine.ports.stores import FIRST_FENCE, Batch, Disowned, RunName, Store
 from antiphon.engine.ports.tools import Noted, ToolCall, ToolResult
-from antiphon.protocol.events import Event
+from antiphon.protocol.events import Event, item_event, lifecycle
+from antiphon.protocol.responses import Outcome
+from antiphon.runs.unfinished import Unfinished
 from antiphon.stores.rows import EVENT_BATCHES_MAX, EVENT_BYTES_MAX
 
 RESULT = ToolResult({"results": [{"née": 1.5}], "nothing": None}, "It is so.", completed=False)
@@ -48,6 +51,28 @@ class BackgroundContract:
 
         for after in (-1, 0, 1, 2, 7):
             assert await store.events("p", "run", after) == written[after + 1 :]
+
+    async def test_a_run_in_progress_is_the_fold_of_its_log(self, store: Store, world: World) -> None:
+        begun = await world.begin(turn="run")
+        queued = await store.read("p", "run")
+        assert queued is not None
+        unfinished = Unfinished(store)
+        assert await unfinished.read(RunName("p", "run"), queued) == queued
+
+        shell, message = begun.shell, b'{"id":"m","type":"message","status":"%b","role":"assistant","content":[%b]}'
+        part = b'"item_id":"m","output_index":0,"content_index":0,'
+        written = [
+            lifecycle("response.in_progress", 0, shell.snapshot(Outcome("in_progress"))),
+            item_event("response.output_item.added", 1, 0, message % (b"in_progress", b"")),
+            event(2, "response.content_part.added", part + b'"part":{"type":"output_text","text":""}'),
+            event(3, "response.output_text.delta", part + b'"delta":"n\xc3\xa9"'),
+            event(4, "response.output_text.delta", part + b'"delta":"e"'),
+        ]
+        for upto, text in ((4, "né"), (5, "née")):
+            assert await store.append([Batch("p", "run", FIRST_FENCE, written[:upto])]) == [True]
+            told = await unfinished.read(RunName("p", "run"), queued)
+            assert told.outcome == Outcome("in_progress")
+            assert [json.loads(body)["content"][0]["text"] for body in told.output] == [text]
 
     async def test_a_long_log_comes_in_pages(self, store: Store, world: World) -> None:
         await world.begin(turn="run")

@@ -88,9 +88,13 @@ class Fold:
         self.items.append(item)
         return item
 
+    def bodies(self) -> list[bytes]:
+        """All items as JSON; an open one shows as in progress."""
+        return [item.body or item.json("in_progress") for item in self.items]
+
     def output(self) -> bytes:
-        """All items as a JSON array; an open one shows as in progress."""
-        return b"[" + b",".join(item.body or item.json("in_progress") for item in self.items) + b"]"
+        """All items as a JSON array."""
+        return b"[" + b",".join(self.bodies()) + b"]"
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Takes one event of a log.  Types that change nothing in the Response are passed over."""

@@ -34,6 +34,7 @@ from antiphon.runs.planning import Planner, may_call
 from antiphon.runs.run import Run
 from antiphon.runs.settings import Settings
 from antiphon.runs.takeover import Takeovers
+from antiphon.runs.unfinished import Unfinished
 
 logger = logging.getLogger("antiphon.runs")
 
@@ -75,6 +76,7 @@ class Runs:
         self._takeovers = Takeovers(store, clock, self._flusher, seal, settings)
         self._caps = Caps(store, settings.project_runs_max)
         self._keyed = KeyedRuns(store, clock, self._create_keyed, settings.idempotency_hours)
+        self._unfinished = Unfinished(store)
         self._background: dict[RunName, Run] = {}
         self._alive: set[Run] = set()
         self._taking: set[asyncio.Task[None]] = set()
@@ -199,6 +201,7 @@ class Runs:
         self._alive.discard(run)
         if self._background.get(run.name) is run:
             del self._background[run.name]
+            self._unfinished.forget(run.name)
         elif run.parent is not None and not run.request.background:
             self._store.release(run.parent)
         run.end()
@@ -288,12 +291,19 @@ class Runs:
         return asyncio.get_running_loop().create_task(following)
 
     async def read(self, project: str, response: str) -> Stored | None:
-        """A response as it stands; None where there is none.  What the store holds as queued may be running here."""
-        stored = await self._store.read(project, response)
-        run = self._background.get(RunName(project, response))
-        if stored is None or stored.outcome.status != "queued" or run is None or not run.draft.opened:
-            return stored
-        return stored._replace(outcome=Outcome("in_progress"))
+        """A response as it stands; None where there is none.  One that still runs tells what of its log is durable."""
+        name = RunName(project, response)
+        stored = await self._store.read(*name)
+        if stored is not None and stored.outcome.status not in TERMINAL:
+            told = await self._unfinished.read(name, stored)
+            run = self._background.get(name)
+            if told.outcome.status == "queued" and run is not None and run.draft.opened:
+                return told._replace(outcome=Outcome("in_progress"))
+            if told.outcome.status not in TERMINAL:
+                return told
+            stored = await self._store.read(*name)  # it has ended in between
+        self._unfinished.forget(name)
+        return stored
 
     async def cancel(self, project: str, response: str) -> bytes:
         """Ends a background run.  Cancelling twice returns the same Response (reference 4.4)."""
@@ -342,7 +352,7 @@ class Runs:
     async def delete(self, project: str, response: str) -> None:
         """Raises ``ApiError`` 404, or 400 while the run is alive (reference 4.3)."""
         status = await self._store.status(project, response)
-        if RunName(project, response) in self._background or status in UNFINISHED:
+        if status in UNFINISHED:
             raise invalid("Cannot delete an in-flight response.", None, None)
         if not await self._store.delete(project, response):
             raise response_not_found(response)
