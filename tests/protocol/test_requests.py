@@ -14,9 +14,11 @@ from antiphon.protocol.errors import ApiError
 from antiphon.protocol.requests import (
     INCLUDABLE,
     CreateResponse,
+    kept,
     read_create,
     read_include,
     read_page,
+    reread,
     truth,
     whole_number,
 )
@@ -568,3 +570,14 @@ def test_a_boolean_that_is_none() -> None:
 @pytest.mark.parametrize("text", ["0", "-1", "7", str(2**62)])
 def test_whole_numbers_of_the_query(text: str) -> None:
     assert whole_number({"starting_after": ["1", text]}, "starting_after") == int(text)
+
+
+@pytest.mark.parametrize("options", [{"prewarm": True}, {"prewarm": True, "ttl": "30m"}, {"prewarm": False}])
+def test_a_background_request_that_is_taken_up_is_still_there_to_prewarm(options: dict[str, Any]) -> None:
+    request = read(background=True, prompt_cache_options=options)
+    echo = shell.build(request, response_id="resp_1", created_at=0, model="m")
+
+    again = reread(kept(request), echo, streamed=False)
+
+    assert again.generate is request.generate is not options["prewarm"]
+    assert again.unknown == request.unknown

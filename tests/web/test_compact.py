@@ -58,6 +58,18 @@ async def test_other_members_of_a_create_are_named(serve: Serve) -> None:
     assert reply.headers["x-antiphon-warnings"] == "parallel_tool_calls, tools"
 
 
+async def test_what_another_provider_has_compacted_is_named_as_it_is_left_out(serve: Serve) -> None:
+    here = await serve()
+    foreign = {"type": "compaction", "encrypted_content": "gAAAAABpM0Yj"}
+    reply = await here.client.post(PATH, asked(input=[*TALK, foreign, {"role": "user", "content": "So?"}]))
+
+    assert [item["type"] for item in reply.json["output"]] == ["message", "message", "compaction"]
+    assert reply.json["output"][-1]["encrypted_content"] != foreign["encrypted_content"]
+    assert reply.headers["x-antiphon-warnings"] == "input[2]"
+    again = await here.client.post(PATH, asked(input=[*reply.json["output"], *TALK]))
+    assert (again.status, "x-antiphon-warnings" in again.headers) == (200, False)
+
+
 async def test_a_failure_of_the_model_is_an_error(serve: Serve) -> None:
     here = await serve(lambda _: [UpstreamError("Busy.", status=429, code="rate_limit_exceeded")])
     reply = await here.client.post(PATH, asked(input=TALK))

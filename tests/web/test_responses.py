@@ -309,3 +309,25 @@ async def test_the_body_of_a_request_is_not_needed_twice(serve: Serve) -> None:
         await connection.send("POST", "/v1/responses", asked(), {"expect": "100-continue"})
 
         assert (await connection.reply("POST", "/v1/responses")).status == 200
+
+
+async def test_what_is_to_prewarm_asks_no_model_and_can_be_continued(serve: Serve) -> None:
+    here = await serve()
+    reply = await here.client.post("/v1/responses", asked(input="one", prompt_cache_options={"prewarm": True}))
+    warm = reply.json
+
+    assert (warm["status"], warm["output"], warm["usage"]["total_tokens"]) == ("completed", [], 0)
+    assert "x-antiphon-warnings" not in reply.headers
+    assert here.upstream.requests == []
+    await here.client.create(previous_response_id=warm["id"], input="two")
+    assert len(here.upstream.requests[0].items) == 2
+
+
+async def test_what_else_is_said_of_a_cache_is_named(serve: Serve) -> None:
+    here = await serve()
+    for options, length in [({"prewarm": True, "ttl": "30m"}, 0), ({"prewarm": False}, 1), ({"mode": "implicit"}, 1)]:
+        reply = await here.client.post("/v1/responses", asked(prompt_cache_options=options))
+        assert (reply.headers["x-antiphon-warnings"], len(reply.json["output"])) == ("prompt_cache_options", length)
+    for wrong, param in [({"prewarm": 1}, "prompt_cache_options.prewarm"), ("x", "prompt_cache_options")]:
+        refused = await here.client.refused(prompt_cache_options=wrong)
+        assert (refused.status, refused.error["param"]) == (400, param)

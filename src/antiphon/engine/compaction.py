@@ -72,10 +72,14 @@ class Made(NamedTuple):
 
 
 class Compacted(NamedTuple):
-    """A compacted context: the items that a client goes on from as JSON, and what the summary cost."""
+    """A compacted context: the items that a client goes on from as JSON, and what the summary cost.
+
+    ``unseen``: items of the request that the summary knows nothing of, as paths.
+    """
 
     output: list[bytes]
     usage: Usage
+    unseen: Sequence[str] = ()
 
 
 class Told(ContextItem):

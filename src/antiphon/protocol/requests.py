@@ -130,7 +130,7 @@ class CreateResponse(msgspec.Struct, kw_only=True):
     choice: ToolChoice = ToolChoice()
     raw_reasoning: bytes = b""
     raw_text: bytes = b""
-    #: False: the response says nothing, it is there to be continued (WebSocket mode, reference 11.1).
+    #: False: the response says nothing, it is there to be continued (reference 5.1 ``prewarm``, 11.1).
     generate: bool = True
     #: The input ended in a ``compaction_trigger``.
     compacts_now: bool = False
@@ -227,7 +227,7 @@ def read_create(body: bytes, overlay: Overlay | None = None, *, generate: bool =
     if members.keys() & _DERIVED:
         body = msgspec.json.encode({name: value for name, value in members.items() if name in _KNOWN})
     request = decode(_create, body)
-    request.unknown, request.generate = unknown, generate
+    request.unknown, request.generate = unknown, generate and not _prewarms(unknown)
     request.raw_reasoning = bytes(members.get("reasoning", b""))
     request.raw_text = bytes(members.get("text", b""))
     _check_numbers(request)
@@ -237,6 +237,25 @@ def read_create(body: bytes, overlay: Overlay | None = None, *, generate: bool =
     request.choice = read_choice(request.tool_choice)
     _check_conflicts(request)
     return request
+
+
+class _CacheOptions(msgspec.Struct):
+    """What is heeded of ``prompt_cache_options``."""
+
+    prewarm: bool | None = None
+
+
+_cache_options: msgspec.json.Decoder[_CacheOptions] = msgspec.json.Decoder(_CacheOptions)
+
+
+def _prewarms(unknown: dict[str, msgspec.Raw]) -> bool:
+    """Whether the request is to warm a cache: it has no output (reference 5.1), and the member is unknown no more."""
+    options = unknown.get("prompt_cache_options")
+    if options is None or not decode(_cache_options, bytes(options), "prompt_cache_options").prewarm:
+        return False
+    if not msgspec.json.decode(options, type=dict[str, msgspec.Raw]).keys() - {"prewarm"}:
+        del unknown["prompt_cache_options"]
+    return True
 
 
 #: Members of a request to compact (reference 4.6).
@@ -272,6 +291,8 @@ def kept(request: CreateResponse) -> bytes:
     members = {name: value for name, value in given.items() if value not in (None, msgspec.Raw())}
     if request.background and request.compacts_now:
         members["input"] = [{"type": TRIGGER}]
+    if request.background and not request.generate:
+        members["prompt_cache_options"] = {"prewarm": True}
     if request.raw_reasoning and "reasoning" in members:
         members["reasoning"] = msgspec.Raw(request.raw_reasoning)
     return msgspec.json.encode({**members, **request.unknown})

@@ -137,17 +137,23 @@ class Planner:
 
     async def plan_alone(self, project: str, request: CreateResponse) -> Plan:
         """The plan of a request that is not going to be run."""
+        plan, _ = await self._plan_alone(project, request)
+        return plan
+
+    async def _plan_alone(self, project: str, request: CreateResponse) -> tuple[Plan, list[Taken]]:
         before = await self.before(project, request)
         try:
-            return await self.plan(project, request, before.bodies, await self.take(project, request))
+            taken = await self.take(project, request)
+            return await self.plan(project, request, before.bodies, taken), taken
         finally:
             self.release(before)
 
     async def compact(self, project: str, request: CreateResponse) -> compaction.Compacted:
         """The context of a request that is not going to be run, compacted.  Raises ``UpstreamError`` as well."""
-        plan = await self.plan_alone(project, request)
+        plan, taken = await self._plan_alone(project, request)
         assert plan.compactor is not None
-        return await plan.compactor.compact(plan.items, plan.route, plan.request, self._clock.new_id)
+        made = await plan.compactor.compact(plan.items, plan.route, plan.request, self._clock.new_id)
+        return made._replace(unseen=self._unseen(plan, taken))
 
     async def plan_again(
         self, project: str, request: CreateResponse, earlier: Sequence[bytes], input: Sequence[bytes]
@@ -163,9 +169,14 @@ class Planner:
             verbosity=takes.verbosity, reasoning=takes.reasoning, cache_retention=takes.cache_retention
         )
         unheeded += route.upstream.unheeded(request, route.model)
+        return [*request.unknown, *unheeded, *plan.toolbox.left_out, *self._unseen(plan, taken)]
+
+    def _unseen(self, plan: Plan, taken: Sequence[Taken]) -> list[str]:
+        """The items of the request that the model does not see."""
+        if plan.route.upstream.capabilities(plan.route.model).foreign_items:
+            return []
         carried = {item.view.id for item in plan.items if item.view.kind == compaction.KIND}
-        unseen = [] if takes.foreign_items else toolbox.unseen(taken, self._tools, carried)
-        return [*request.unknown, *unheeded, *plan.toolbox.left_out, *unseen]
+        return toolbox.unseen(taken, self._tools, carried)
 
 
 def may_call(plan: Plan) -> MayCall:

@@ -33,8 +33,8 @@ class Compact:
     async def create(self, request: Request) -> Reply:
         """POST /v1/responses/compact"""
         body = read_compact(await request.json(self._body_max_bytes))
-        request.warnings = [*body.unknown]
         made = await while_there(request, self._compactor.compact(request.project, body))
+        request.warnings = [*body.unknown, *made.unseen]
         return Reply(
             b'{"id":%b,"object":"response.compaction","created_at":%d,"output":[%b],"usage":%b}'
             % (
