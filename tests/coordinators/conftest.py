@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 #: Long enough for a machine that is busy.
 PATIENCE_SECONDS = 20.0
-LEASE_SECONDS = 1.0
+LEASE_SECONDS = 2.0
 
 
 async def soon(waiting: Awaitable[T]) -> T:
