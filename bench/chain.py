@@ -1,4 +1,6 @@
-"""What a conversation's turn costs as it grows: a chain by previous_response_id, CPU and stored bytes at marks.
+"""What a conversation's turn costs as it grows, CPU and stored bytes at marks.
+
+A chain goes on by ``previous_response_id``; in a replay the client sends its whole history with each request.
 
 Knows the Responses API and that the store is one SQLite file; not its tables.
 """
@@ -37,6 +39,7 @@ class Mark:
 
 @dataclass
 class Chain:
+    name: str
     turns: int
     repeated_bytes: int
     marks: list[Mark]
@@ -78,25 +81,40 @@ def database_size(path: Path, turn: int) -> Size:
         return Size(turn, used, sum(one(f'SELECT count(*) FROM "{name}"') for (name,) in tables.fetchall()))
 
 
-def run_chain(stand: Stand, options: Options) -> Chain:
-    """As many chains as rounds, one after the other; the last one's growth of the database is what is reported."""
+def run_chain(stand: Stand, name: str, options: Options) -> Chain:
+    """As many chains as rounds, one after the other; the last one's growth of the database is what is reported.
+
+    ``name``: ``chain`` or ``replay``.
+    """
     wanted = {turn: around for turn, around in MARKS.items() if turn <= options.turns}
     marks = {turn: Mark(turn) for turn in wanted}
     fixed = {"model": MODEL, "store": True, **repeated(options.repeated_bytes)}
     for number in range(options.rounds):
-        sizes = walk(stand, options.turns, wanted, marks, fixed, number)
+        sizes = walk(stand, options.turns, wanted, marks, fixed, number, whole=name == "replay")
     for before, after in itertools.pairwise(sizes):
         mark, turns = marks[after.turn], after.turn - before.turn
         mark.stored_bytes_per_turn = (after.used_bytes - before.used_bytes) / turns
         mark.rows_per_turn = (after.rows - before.rows) / turns
-    return Chain(options.turns, options.repeated_bytes, list(marks.values()))
+    return Chain(name, options.turns, options.repeated_bytes, list(marks.values()))
 
 
 def walk(
-    stand: Stand, turns: int, wanted: dict[int, int], marks: dict[int, Mark], fixed: dict[str, Any], number: int
+    stand: Stand,
+    turns: int,
+    wanted: dict[int, int],
+    marks: dict[int, Mark],
+    fixed: dict[str, Any],
+    number: int,
+    *,
+    whole: bool,
 ) -> list[Size]:
-    """One chain; adds each mark's CPU and returns the database's size before it and at each mark."""
-    pid, previous, caller = stand.antiphon.child.pid, None, Caller(stand.antiphon.port)
+    """One chain; adds each mark's CPU and returns the database's size before it and at each mark.
+
+    ``whole``: the client sends all that was said.
+    """
+    pid, caller = stand.antiphon.child.pid, Caller(stand.antiphon.port)
+    link: dict[str, Any] = {}
+    history: list[dict[str, Any]] = []
     begins = {max(1, turn - around): turn for turn, around in wanted.items()}
     ends = {min(turns, turn + around): turn for turn, around in wanted.items()}
     started = (0, 0.0)
@@ -105,11 +123,14 @@ def walk(
         if turn in begins:
             started = (turn, cpu_seconds(pid))
         said = [{"role": "user", "content": filler(INPUT_BYTES, number * turns + turn)}]
-        link: dict[str, Any] = {"previous_response_id": previous} if previous else {}
-        reply = msgspec.json.decode(caller.call("POST", "/v1/responses", fixed | link | {"input": said}).body)
+        asked = fixed | link | {"input": history + said}
+        reply = msgspec.json.decode(caller.call("POST", "/v1/responses", asked).body)
         if reply["status"] != "completed":
             raise RuntimeError(f"turn {turn}: {reply['status']} {reply.get('error')}")
-        previous = reply["id"]
+        if whole:
+            history += said + reply["output"]
+        else:
+            link = {"previous_response_id": reply["id"]}
         if turn in ends:
             marks[ends[turn]].cpu_us.append((cpu_seconds(pid) - started[1]) / (turn - started[0] + 1) * 1e6)
         if turn in wanted:
@@ -129,7 +150,7 @@ def closed_size(path: Path) -> int:
 def chain_table(chain: Chain) -> str:
     each = f", {chain.repeated_bytes / 1000:g} kB of tools and instructions in each" if chain.repeated_bytes else ""
     lines = [
-        f"chain: {chain.turns} turns{each}; database after checkpoint {chain.file_bytes / 1e6:.2f} MB",
+        f"{chain.name}: {chain.turns} turns{each}; database after checkpoint {chain.file_bytes / 1e6:.2f} MB",
         "",
         "| turn | CPU us (min .. max) | context sent upstream, kB | bytes stored per turn since the last mark | rows |",
         "|---:|---:|---:|---:|---:|",

@@ -17,7 +17,8 @@ from bench.stand import stand
 from bench.workloads import Comparison, Options, compare, table
 
 BESIDE = Path(sys.executable).parent / "antiphon"
-NAMES = (*table(Options()), "chain", "idle")
+CHAINS = ("chain", "replay")
+NAMES = (*table(Options()), *CHAINS, "idle")
 CLUMPING = 0.15  # by which share the reads per unit of the two sides may differ
 HEADING = (
     "| workload | unit | antiphon us CPU | nginx us CPU | ratio | units/s a / n | pace a / n | reads per unit a / n |\n"
@@ -59,8 +60,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--store", action=argparse.BooleanOptionalAction, default=True, help="send store true or false")
     parser.add_argument("--background", action="store_true", help="streams are sent with background true")
     parser.add_argument("--tokens-per-write", type=int, default=Options.tokens_per_write, help="in flood (default 1)")
-    parser.add_argument("--turns", type=int, default=Options.turns, help="length of a chain (default 1000)")
-    parser.add_argument("--repeated-kb", type=int, action="append", help="chain: in each request (default 0)")
+    parser.add_argument("--turns", type=int, default=Options.turns, help="length of a chain or replay (default 1000)")
+    parser.add_argument("--repeated-kb", type=int, action="append", help="chain, replay: in each request (default 0)")
     parser.add_argument("--server", default=str(BESIDE), help="the command that is measured (default: %(default)s)")
     parser.add_argument("--server-argument", action="append", default=[], help="one more argument for `antiphon serve`")
     parser.add_argument("--without-nginx", action="store_true", help="absolute figures only")
@@ -107,15 +108,15 @@ class Report:
 def run_stand(arguments: argparse.Namespace, name: str, options: Options, report: Report) -> None:
     """One workload on a stand of its own: fresh processes, empty database."""
     work = table(options).get(name)
-    models = [work.model if work else chain.MODEL if name == "chain" else idle.MODEL]
+    models = [work.model if work else chain.MODEL if name in CHAINS else idle.MODEL]
     with_nginx = work is not None and not arguments.without_nginx
     result: chain.Chain | None = None
     with stand(arguments.server, arguments.server_argument, models, with_nginx, arguments.folder) as running:
-        if name == "chain":
-            result = chain.run_chain(running, options)
+        if name in CHAINS:
+            result = chain.run_chain(running, name, options)
             running.antiphon.child.stop()
             result.file_bytes = chain.closed_size(running.database)
-            report.add("chain", result, chain.chain_table(result))
+            report.add(name, result, chain.chain_table(result))
         elif name == "idle":
             figures = idle.run_idle(running, options)
             report.add("idle", figures, idle.idle_table(figures))
@@ -140,7 +141,7 @@ def main() -> None:
     report = Report(arguments.json)
     try:
         for name in arguments.workloads:
-            for kilobytes in (arguments.repeated_kb or [0]) if name == "chain" else [0]:
+            for kilobytes in (arguments.repeated_kb or [0]) if name in CHAINS else [0]:
                 run_stand(arguments, name, dataclasses.replace(options, repeated_bytes=kilobytes * 1000), report)
     except RuntimeError as error:
         sys.exit(f"{name}: {error}")

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from tests.stores.contract import StoreContract
 from tests.stores.contract_removal import Life, RemovalContract, agrees
+from tests.stores.contract_replays import ReplayContract
 from tests.stores.postgres_server import DATABASE, EMPTY, PostgresServer
 from tests.stores.world import World, items
 
@@ -62,7 +63,7 @@ def world(store: Store) -> World:
 
 
 @pytest.mark.asyncio(loop_scope="class")
-class TestPostgres(StoreContract, RemovalContract):
+class TestPostgres(StoreContract, RemovalContract, ReplayContract):
     """Every test of the contract."""
 
     @pytest_asyncio.fixture(loop_scope="class")

@@ -13,7 +13,7 @@ from tests.stores.postgres_fleet import session
 from tests.stores.postgres_server import PostgresServer
 from tests.stores.world import CALL, PATIENCE_SECONDS, World, batch, record, within
 
-from antiphon.engine.ports.stores import FIRST_FENCE, RunName
+from antiphon.engine.ports.stores import FIRST_FENCE, Beginning, RunName
 from antiphon.engine.ports.tools import ToolResult
 from antiphon.stores.postgres import PostgresStore, Settings, operations, schema
 from antiphon.stores.postgres.background import Background
@@ -58,6 +58,7 @@ async def test_no_table_is_read_from_end_to_end(bare_url: str, admin: Any) -> No
         await life.world.outputs(response)
         await life.world.numbers(response)
     assert await store.unfinished() is not None
+    assert await store.beginning("p", [Beginning(bytes(16), given, 1) for given in ("x", None)]) is None
     await background(store)
     await life.end()
     await store.close()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.stores.contract import StoreContract
 from tests.stores.contract_removal import RemovalContract
+from tests.stores.contract_replays import ReplayContract
 from tests.stores.world import World
 
 from antiphon.engine.ports.stores import Store
@@ -43,5 +44,5 @@ def world(store: Store) -> World:
     return World(store)
 
 
-class TestSqlite(StoreContract, RemovalContract):
+class TestSqlite(StoreContract, RemovalContract, ReplayContract):
     """Every test of the contract."""

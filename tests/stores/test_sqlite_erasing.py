@@ -17,7 +17,7 @@ from tests.stores.test_sqlite_files import files_of
 from tests.stores.world import PATIENCE_SECONDS, World, event, item, record, within
 
 from antiphon.engine.deltas import CallDelta, Delta, ReasoningDelta, TextDelta
-from antiphon.engine.ports.stores import FIRST_FENCE, Batch
+from antiphon.engine.ports.stores import FIRST_FENCE, Batch, Beginning
 from antiphon.engine.ports.tools import ToolCall, ToolResult
 from antiphon.runs.log import LiveLog
 from antiphon.stores.sqlite import SqliteStore
@@ -93,6 +93,26 @@ async def test_deleted_content_is_in_no_file(store: SqliteStore, path: Path) -> 
     assert MARK.encode() not in content(path)
     assert b'"text":"before?"' in content(path)
     assert await world.seen("after") == ["after?", "after!"]
+
+
+async def test_shared_content_goes_with_the_last_that_needs_it(store: SqliteStore, path: Path) -> None:
+    """Nor is the hash left by which a history that is sent again would be found."""
+    hashes = [bytes([byte]) * 16 for byte in (0xA5, 0x5A)]
+    await say_marked(store, input_hash=hashes[0], full_hash=hashes[1])
+    seen = await store.beginning("p", [Beginning(hashes[1], None, 0)])
+    assert seen is not None
+    await store.save(record("again", parent=seen.parent, input=[item("more")]))
+    store.release(seen.parent)
+
+    assert await store.delete("p", "marked")
+    await written(store)
+    found = content(path)
+    assert MARK.encode() in found
+    assert not any(hash in found for hash in hashes)
+
+    assert await store.delete("p", "again")
+    await written(store)
+    assert MARK.encode() not in content(path)
 
 
 async def test_expired_content_is_in_no_file(store: SqliteStore, path: Path) -> None:

@@ -68,7 +68,7 @@ async def test_a_database_of_a_newer_release_is_refused(folder: Path) -> None:
 
     for _ in range(2):  # nothing of the first try stays open
         with pytest.raises(
-            ValueError, match=r"^the database was written by a newer release \(schema 99, .* knows 5\)$"
+            ValueError, match=r"^the database was written by a newer release \(schema 99, .* knows 7\)$"
         ):
             SqliteStore(path)
 

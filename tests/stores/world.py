@@ -70,14 +70,16 @@ def record(
     expires_at: int | None = None,
     large: dict[str, bytes] | None = None,
     request: bytes = b"{}",
+    input_hash: bytes | None = None,
+    full_hash: bytes | None = None,
 ) -> Record:
     """A response as ``runs`` writes it."""
     ended = status not in ("queued", "in_progress")
     outcome = Outcome(status, 1_700_000_001 if ended else None, usage=Usage(1, output_tokens=2, total_tokens=3))
     shell = Shell(response, 1_700_000_000, background, SMALL, dict(large or {}))
-    return Record(
-        project, shell, outcome, parent, list(input), list(output), request, False, expires_at, stored=stored
-    )  # fmt: skip
+    written = Record(project, shell, outcome, parent, list(input), list(output), request, False, expires_at)
+    written.stored, written.input_hash, written.full_hash = stored, input_hash, full_hash
+    return written
 
 
 class World:

@@ -6,10 +6,10 @@ Must not know who waits for it or how events are sent.  Rules: design section 2,
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from antiphon.engine import context
-from antiphon.engine.ports.stores import Disowned, Record, Store, StoreError
+from antiphon.engine import context, replays
+from antiphon.engine.ports.stores import Disowned, Record, Store, StoredItem, StoreError
 from antiphon.engine.ports.tools import Journal
 from antiphon.engine.ports.upstreams import UpstreamError
 from antiphon.engine.ports.world import Clock
@@ -18,7 +18,7 @@ from antiphon.engine.turns import Plan, Turns
 from antiphon.protocol.errors import ApiError, unavailable
 from antiphon.protocol.events import Event
 from antiphon.protocol.requests import kept
-from antiphon.protocol.responses import Outcome, ResponseError
+from antiphon.protocol.responses import TERMINAL, Outcome, ResponseError
 from antiphon.runs.endings import Endings
 from antiphon.runs.flushing import Flusher
 from antiphon.runs.journal import NoJournal, StoreJournal
@@ -254,19 +254,31 @@ class Execution:
     def record(self, run: Run, outcome: Outcome, expires_at: int | None) -> Record:
         """The run as it is written, with the items before it that nothing else has written."""
         unwritten = [] if run.before.in_store else context.stored(run.before.bodies)
+        output = run.draft.output()
+        input_hash, full_hash = _hashes(run, output, outcome)
         return Record(
             project=run.name.project,
             shell=run.draft.shell,
             outcome=outcome,
             parent=run.parent,
             input=[*unwritten, *(item.stored() for item in run.input)],
-            output=run.draft.output(),
+            output=output,
             request=kept(run.request),
             streamed=bool(run.request.stream),
             expires_at=expires_at,
             stored=run.request.stored,
             conversation=run.request.conversation_id,
+            input_hash=input_hash,
+            full_hash=full_hash,
         )
+
+
+def _hashes(run: Run, output: Sequence[StoredItem], outcome: Outcome) -> tuple[bytes | None, bytes | None]:
+    """The hashes behind its input and its output; None where no later request may go on, or not yet."""
+    given = run.input_hash
+    if given is None or outcome.status in ("failed", "cancelled"):
+        return None, None
+    return given, replays.behind(given, [item.body for item in output]) if outcome.status in TERMINAL else None
 
 
 def as_api_error(error: UpstreamError) -> ApiError:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from antiphon.engine import compaction, context, intake, toolbox
+from antiphon.engine import compaction, context, intake, replays, toolbox
 from antiphon.engine.calls import MayCall
 from antiphon.engine.compaction import Compactor
 from antiphon.engine.computing import computed
@@ -27,6 +27,9 @@ from antiphon.protocol.items import decode_item
 from antiphon.protocol.requests import CreateResponse, require_model
 from antiphon.runs.settings import Settings
 
+#: How often a history is looked for, each time a shorter part of it, where ids stand in the way.
+BEGINNINGS_MAX = 3
+
 
 class Sorted(NamedTuple):
     """The items that a model is to see and where each stands in the whole context, with the tools that it may call.
@@ -39,6 +42,14 @@ class Sorted(NamedTuple):
     places: Sequence[int]
     earlier: int
     box: toolbox.Toolbox
+
+
+class Placed(NamedTuple):
+    """Where a request goes in the store: behind which items, what is new of it, and the hash behind that, if known."""
+
+    before: Context
+    new: list[Taken]
+    hash: bytes | None
 
 
 class Planner:
@@ -71,11 +82,37 @@ class Planner:
         if request.conversation_id is not None:
             return await self._store.conversations.context(project, request.conversation_id)
         if request.previous_response_id is None:
-            return Context(None, [])
+            return Context(None, [], hash=replays.START)
         remembered = None if memory is None else memory.recall(request.previous_response_id)
         if remembered is not None:
             return remembered
         return await self._store.context(project, request.previous_response_id)
+
+    async def placed(self, project: str, request: CreateResponse, before: Context, taken: list[Taken]) -> Placed:
+        """Where the request goes.  Of a history that is sent again the store has a beginning, pinned like any context.
+
+        That one's bodies are the request's own, and wherever the client gave an id, the stored item has it.
+        """
+        if not request.stored or before.hash is None:
+            return Placed(before, taken, None)
+        rolling = partial(replays.rolled, before.hash, taken)
+        hashes = await computed(rolling, items=len(taken), size=sum(len(item.body) for item in taken))
+        placed = Placed(before, taken, hashes[-1] if hashes else before.hash)
+        if request.previous_response_id is not None or len(taken) < 2:
+            return placed
+        ids = replays.given_ids(request.input, taken)
+        for _ in range(BEGINNINGS_MAX):
+            seen = await self._store.beginning(project, replays.beginnings(hashes, ids))
+            if seen is None:
+                break
+            length = len(hashes) - seen.which
+            agreed = replays.agreed(seen.ids, ids)
+            if agreed == len(seen.ids) == length:
+                bodies = [item.body for item in taken[:length]]
+                return Placed(Context(seen.parent, bodies), taken[length:], placed.hash)
+            self._store.release(seen.parent)
+            hashes = hashes[: min(agreed, length - 1)]
+        return placed
 
     def release(self, before: Context) -> None:
         if before.parent is not None:

@@ -47,7 +47,10 @@ class Run:
         #: Its hold on the conversation that it runs in, from the request on that began it.
         self.lease: Hold | None = None
         self.warnings: list[str] = []
+        #: What is new of its request; and the rolling hash behind that, None where nobody is to find it: it is not to
+        #: be stored, was taken over, or goes on from a conversation or from what is in no store.
         self.input: list[intake.Taken] = []
+        self.input_hash: bytes | None = None
         self.result: bytes = b""
         #: What it came to, once that is settled; None for a run that leaves nothing.
         self.outcome: Outcome | None = None

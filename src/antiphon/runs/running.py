@@ -14,8 +14,7 @@ from antiphon.engine.compaction import Compacted
 from antiphon.engine.coordination import Coordinator, Offer
 from antiphon.engine.draft import Draft
 from antiphon.engine.holding import Holding
-from antiphon.engine.intake import Taken
-from antiphon.engine.ports.stores import FIRST_FENCE, Context, Hold, Memory, RunName, Store, Stored
+from antiphon.engine.ports.stores import FIRST_FENCE, Hold, Memory, RunName, Store, Stored
 from antiphon.engine.ports.tools import Tool
 from antiphon.engine.ports.upstreams import Models, UpstreamError
 from antiphon.engine.ports.world import Attachments, Clock, Seal
@@ -30,7 +29,7 @@ from antiphon.runs.following import Follower, follow
 from antiphon.runs.idempotency import KeyedRuns
 from antiphon.runs.leases import Leases
 from antiphon.runs.log import DurableLog, LiveLog, SharedLog
-from antiphon.runs.planning import Planner, may_call
+from antiphon.runs.planning import Placed, Planner, may_call
 from antiphon.runs.run import Run
 from antiphon.runs.settings import Settings
 from antiphon.runs.takeover import Takeovers
@@ -124,7 +123,10 @@ class Runs:
         try:
             taken = await self._planner.take(project, request)
             plan = await self._planner.plan(project, request, before.bodies, taken)
-            run = self._new(name, plan, taken, before, shared=keyed is not None)
+            placed = await self._planner.placed(project, request, before, taken)
+            before = placed.before
+            run = self._new(name, plan, placed, shared=keyed is not None)
+            run.warnings = self._planner.warnings(plan, taken)
             run.lease = hold
             if self._closed:
                 raise unavailable("The server is stopping.")
@@ -170,7 +172,7 @@ class Runs:
         except UpstreamError as error:
             raise as_api_error(error) from None
 
-    def _new(self, name: RunName, plan: Plan, taken: list[Taken], before: Context, *, shared: bool) -> Run:
+    def _new(self, name: RunName, plan: Plan, placed: Placed, *, shared: bool) -> Run:
         request = plan.request
         echo = shell.build(
             request, response_id=name.response, created_at=int(self._clock.now()), model=plan.route.model
@@ -181,8 +183,8 @@ class Runs:
         holding = Holding.of(request) if request.background else None
         draft = Draft(echo, self._clock, may_call(plan), holding=holding, thoughts=plan.thoughts)
         run = Run(name, request, draft, log, plan)
-        run.before, run.parent, run.input = before, before.parent, taken
-        run.warnings = self._planner.warnings(plan, taken)
+        run.before, run.input, run.input_hash = placed
+        run.parent = run.before.parent
         return run
 
     def _start(self, run: Run) -> None:

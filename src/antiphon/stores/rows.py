@@ -25,6 +25,9 @@ EXPIRE_BATCH = 200
 #: Bytes of a secret that is made.
 SECRET_BYTES = 32
 
+#: Of responses with the same context, in how many of the newest a beginning is looked for.
+ALIKE_MAX = 32
+
 #: Statuses behind which a response, or a conversation, goes on.
 CONTINUABLE = ("completed", "incomplete")
 _result = msgspec.json.Decoder(tuple[dict[str, Any], str, bool])

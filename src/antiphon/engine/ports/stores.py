@@ -36,12 +36,33 @@ class Parent(NamedTuple):
 class Context(NamedTuple):
     """The items before a request, and the place where they end; None for a fresh start.
 
-    Not ``in_store``: whoever stores what continues them stores them too.
+    Not ``in_store``: whoever stores what continues them stores them too.  ``hash``: the rolling hash behind them
+    (``engine.replays``), None where it is not known.
     """
 
     parent: Parent | None
     bodies: list[bytes]
     in_store: bool = True
+    hash: bytes | None = None
+
+
+class Beginning(NamedTuple):
+    """The first items of a request: the hash behind them, and the last id that the client gave one of them.
+
+    ``back``: how many places before their end that one stands, 1 for the last of them.
+    """
+
+    hash: bytes
+    id: str | None
+    back: int
+
+
+class Seen(NamedTuple):
+    """A beginning that a response has seen: which of those asked for, where it ends, and the ids of its items."""
+
+    which: int
+    parent: Parent
+    ids: list[str]
 
 
 class Memory(Protocol):
@@ -75,6 +96,9 @@ class Record(msgspec.Struct):
     stored: bool = True
     #: The conversation that it runs in, which it holds (``Conversations.enter``).
     conversation: str | None = None
+    #: The rolling hashes behind its input and behind its output, by which later requests find it (``engine.replays``).
+    input_hash: bytes | None = None
+    full_hash: bytes | None = None
 
 
 class Stored(NamedTuple):
@@ -226,6 +250,13 @@ class Store(Protocol):
 
     async def context(self, project: str, response: str) -> Context:
         """What a continuation of ``response`` sees, pinned until ``release``.  Raises ``ApiError`` 400."""
+
+    async def beginning(self, project: str, beginnings: Sequence[Beginning]) -> Seen | None:
+        """The first of these that a response ends with, or its input; pinned until ``release``.
+
+        The response can be continued.  Of several the newest counts that has the item with the beginning's id in its
+        place; the other ids are the caller's to compare.
+        """
 
     def release(self, parent: Parent) -> None:
         """The continuation was written or given up."""

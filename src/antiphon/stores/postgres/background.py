@@ -21,7 +21,7 @@ from antiphon.stores.rows import frames_of
 
 encode = msgspec.json.encode
 
-#: What append_events_2 and finish_runs_2 say of a stretch of events.
+#: What append_events_2 and finish_runs_5 say of a stretch of events.
 DISOWNED, DURABLE, GAP = 0, 1, 2
 
 
@@ -118,9 +118,9 @@ class Background:
             for batch in batches:
                 stretches.take(place, batch.events)
             outcome = record.outcome
-            runs.append((len(record.output), record.expires_at, outcome.status, encode(outcome)))
+            runs.append((len(record.output), record.expires_at, outcome.status, encode(outcome), record.full_hash))
             items += [(place, offset, sendable(item.id), item.body) for offset, item in enumerate(record.output)]
-        arguments = (*stretches.names(), *columns(runs, 4), *columns(items, 4), *stretches.batches())
+        arguments = (*stretches.names(), *columns(runs, 5), *columns(items, 4), *stretches.batches())
         results = await connection.fetchval(self._queries["finish"], *arguments)
         said = [GAP if place is None else results[place - 1] for place in places]
         return [

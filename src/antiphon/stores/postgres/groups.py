@@ -155,7 +155,7 @@ def _firsts(names: Iterable[tuple[str, str]]) -> list[int]:
 
 
 class _Rows:
-    """Responses as the arrays of ``write_responses_1``."""
+    """Responses as the arrays of ``write_responses_2``."""
 
     def __init__(self, known: OrderedDict[tuple[str, bytes], None]) -> None:
         self._known = known
@@ -186,6 +186,7 @@ class _Rows:
             project, sendable(shell.id), None if parent is None else parent.thread, first, middle,
             middle + len(record.output), flags, shell.created_at, record.expires_at, record.outcome.status,
             encode(record.outcome), shell.small, large, record.request, first_use, len(self.uses),
+            record.input_hash, record.full_hash,
         ))  # fmt: skip
 
     def _may_continue(self, record: Record) -> bool:
@@ -230,5 +231,5 @@ class _Rows:
         """All arrays, in the function's order."""
         blobs = [(project, digest, uses, data) for (project, digest), (_, uses, data) in self.blobs.items()]
         return [
-            *columns(self.responses, 16), *columns(self.items, 4), *columns(blobs, 4), self.uses
+            *columns(self.responses, 18), *columns(self.items, 4), *columns(blobs, 4), self.uses
         ]  # fmt: skip

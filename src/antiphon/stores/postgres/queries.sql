@@ -6,7 +6,7 @@
 -- Everything that a continuation of a response sees, with the place where it ends, pinned in the same statement.
 -- A deletion that was faster has taken the thread, or cut it below the place: then there is no row.
 WITH head AS (
-    SELECT r.thread, r.upto, r.status, t.ancestors, t.limits, t.starts
+    SELECT r.thread, r.upto, r.status, r.full_hash, t.ancestors, t.limits, t.starts
     FROM responses r JOIN threads t ON t.id = r.thread
     WHERE r.project = $1 AND r.id = $2 AND r.stored AND t.tip >= r.upto
     FOR KEY SHARE OF t
@@ -15,7 +15,7 @@ WITH head AS (
     SELECT $3, $4, thread, upto, now() + $5::interval FROM head WHERE status IN ('completed', 'incomplete')
     ON CONFLICT DO NOTHING
 )
-SELECT h.thread, h.upto, h.status, i.position, i.body
+SELECT h.thread, h.upto, h.status, i.position, i.body, h.full_hash
 FROM head h
 LEFT JOIN LATERAL (
     SELECT h.thread, h.upto, 0::bigint UNION ALL SELECT * FROM unnest(h.ancestors, h.limits, h.starts)
@@ -24,6 +24,50 @@ LEFT JOIN LATERAL (
     SELECT position, body FROM items WHERE items.thread = s.thread
         AND items.position < s.upto AND items.position >= coalesce(s.start, 0) OFFSET 0
 ) i ON true
+ORDER BY i.position;
+
+-- name: beginning
+-- The first of these beginnings of a request that a response has seen, as its input or with its output: its place in
+-- the arrays, where it ends, and the ids of its items; pinned as a context is.  Of those with the same hash the newest
+-- few count, the newest that has the item with the id in its place.  Nothing sorts the beginnings, so that those behind
+-- the first that is found are not looked for.
+WITH found AS (
+    SELECT g.n, f.thread, f.place
+    FROM unnest($6::bytea[], $7::text[], $8::bigint[]) WITH ORDINALITY AS g (hash, id, back, n)
+    CROSS JOIN LATERAL (
+        SELECT c.thread, c.place FROM (
+            (
+                SELECT r.thread, r.upto AS place FROM responses r WHERE r.project = $1 AND r.full_hash = g.hash
+                    AND r.stored AND r.status IN ('completed', 'incomplete') ORDER BY r.row DESC LIMIT $2
+            ) UNION ALL (
+                SELECT r.thread, r.middle FROM responses r WHERE r.project = $1 AND r.input_hash = g.hash
+                    AND r.stored AND r.status IN ('completed', 'incomplete') ORDER BY r.row DESC LIMIT $2
+            )
+        ) c
+        WHERE g.id IS NULL OR EXISTS (
+            SELECT FROM items i WHERE i.project = $1 AND i.id = g.id AND i.position = c.place - g.back
+                AND (i.thread = c.thread OR i.thread IN (
+                    SELECT unnest(t.ancestors) FROM threads t WHERE t.id = c.thread
+                ))
+        )
+        LIMIT 1
+    ) f LIMIT 1
+), head AS (
+    SELECT f.n, f.thread, f.place, t.ancestors, t.limits, t.starts FROM found f JOIN threads t ON t.id = f.thread
+    WHERE t.tip >= f.place FOR KEY SHARE OF t
+), pinned AS (
+    INSERT INTO pins (owner, number, thread, upto, until)
+    SELECT $3, $4, thread, place, now() + $5::interval FROM head ON CONFLICT DO NOTHING
+)
+SELECT h.n, h.thread, h.place, i.position, i.id
+FROM head h
+CROSS JOIN LATERAL (
+    SELECT h.thread, h.place, 0::bigint UNION ALL SELECT * FROM unnest(h.ancestors, h.limits, h.starts)
+) s (thread, upto, start)
+CROSS JOIN LATERAL (
+    SELECT position, id FROM items WHERE items.thread = s.thread
+        AND items.position < s.upto AND items.position >= coalesce(s.start, 0) OFFSET 0
+) i
 ORDER BY i.position;
 
 -- name: conversation_context
@@ -186,8 +230,8 @@ ORDER BY first_seq;
 SELECT 1;
 
 -- name: save
-SELECT write_responses_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21, $22, $23, $24, $25, $26);
+SELECT write_responses_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    $21, $22, $23, $24, $25, $26, $27, $28);
 
 -- name: saved
 -- Which of these are written, after a commit whose outcome nobody heard.
@@ -196,8 +240,8 @@ SELECT g.n FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[])
 JOIN responses r ON r.project = g.project AND r.id = g.id AND r.request = g.request AND r.outcome = g.outcome;
 
 -- name: begin
-SELECT begin_runs_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21, $22, $23, $24, $25, $26);
+SELECT begin_runs_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    $21, $22, $23, $24, $25, $26, $27, $28);
 
 -- name: began
 -- Which of these are begun, after a commit whose outcome nobody heard; what became of them since does not matter.
@@ -208,7 +252,7 @@ JOIN responses r ON r.project = g.project AND r.id = g.id AND r.background AND r
 SELECT append_events_2($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: finish
-SELECT finish_runs_4($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
+SELECT finish_runs_5($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18);
 
 -- name: claim
 SELECT fence, last_seq, attempt FROM claim_runs_1($1, $2, $3);
@@ -295,12 +339,12 @@ FROM (
 SELECT append_held_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- name: save_held
-SELECT save_held_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21, $22, $23, $24, $25, $26, $27);
+SELECT save_held_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    $21, $22, $23, $24, $25, $26, $27, $28, $29);
 
 -- name: begin_held
-SELECT begin_held_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21, $22, $23, $24, $25, $26, $27);
+SELECT begin_held_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    $21, $22, $23, $24, $25, $26, $27, $28, $29);
 
 -- name: bind_keys
 SELECT digest, response, holder, stored FROM bind_keys_1($1, $2, $3, $4, $5, $6);

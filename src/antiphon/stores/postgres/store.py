@@ -16,6 +16,7 @@ import msgspec
 
 from antiphon.engine.ports.stores import (
     Batch,
+    Beginning,
     Begun,
     Claim,
     Context,
@@ -23,6 +24,7 @@ from antiphon.engine.ports.stores import (
     Parent,
     Record,
     RunName,
+    Seen,
     Stored,
     StoredItem,
     StoreError,
@@ -45,6 +47,7 @@ from antiphon.stores.postgres.texts import received, sendable
 from antiphon.stores.postgres.webhooks import PostgresWebhooks, expire_outbox
 from antiphon.stores.queries import Queries
 from antiphon.stores.rows import (
+    ALIKE_MAX,
     EVENT_BATCHES_MAX,
     EVENT_BYTES_MAX,
     EXPIRE_BATCH,
@@ -178,36 +181,46 @@ class PostgresStore:
 
     async def context(self, project: str, response: str) -> Context:
         """One query; the end of the context stays pinned until ``release``."""
-        rows, pin = await self._pinned("context", project, response)
+        rows, pin = await self._pinned("context", project, sendable(response))
         if not rows:
             raise previous_not_found(response)
         check_continuable(response, rows[0][2])
-        return self._context(rows, pin)
+        return self._context(rows, pin, rows[0][5])
 
-    async def _pinned(self, name: str, project: str, id: str) -> tuple[list[Any], int]:
-        """The rows of a context, and the number of its pin."""
+    async def beginning(self, project: str, beginnings: Sequence[Beginning]) -> Seen | None:
+        asked = [(one.hash, None if one.id is None else sendable(one.id), one.back) for one in beginnings]
+        rows, pin = await self._pinned("beginning", project, ALIKE_MAX, *operations.columns(asked, 3))
+        if not rows:
+            return None
+        number, *place = rows[0][:3]
+        return Seen(number - 1, self._pin(Parent(*place), pin), [received(row[4]) for row in rows])
+
+    async def _pinned(self, name: str, project: str, what: Any, *more: Any) -> tuple[list[Any], int]:
+        """The rows of a query that pins, and the number of the pin."""
         self._last_pin += 1
         pin = self._last_pin
         try:
-            return await self._rows(name, sendable(project), sendable(id), self._owner, pin, self._pin_lease), pin
+            return await self._rows(name, sendable(project), what, self._owner, pin, self._pin_lease, *more), pin
         except BaseException:
             self._let_go(pin)  # it may have been written all the same
             raise
 
-    def _context(self, rows: list[Any], pin: int | None) -> Context:
-        parent = None
-        if pin is not None:
-            parent = Parent(*rows[0][:2])
-            self._pins[parent].append(pin)
-            if self._renewing is None:
-                self._renewing = asyncio.get_running_loop().create_task(self._renew())
-        return Context(parent, [row[4] for row in rows if row[4] is not None])
+    def _context(self, rows: list[Any], pin: int | None, hash: bytes | None = None) -> Context:
+        parent = None if pin is None else self._pin(Parent(*rows[0][:2]), pin)
+        return Context(parent, [row[4] for row in rows if row[4] is not None], hash=hash)
+
+    def _pin(self, parent: Parent, pin: int) -> Parent:
+        """It is renewed from now on."""
+        self._pins[parent].append(pin)
+        if self._renewing is None:
+            self._renewing = asyncio.get_running_loop().create_task(self._renew())
+        return parent
 
     async def _conversation_context(self, project: str, conversation: str, *, pinned: bool) -> Context:
         rows: list[Any]
         pin: int | None = None
         if pinned:
-            rows, pin = await self._pinned("conversation_context", project, conversation)
+            rows, pin = await self._pinned("conversation_context", project, sendable(conversation))
         else:
             names = (sendable(project), sendable(conversation))
             rows = await self._rows("conversation_context", *names, self._owner, 0, None)

@@ -204,4 +204,4 @@ class Background:
 def _end(run: _Run, operation: Finish) -> Row:
     record = operation.record
     upto = run.middle + len(record.output)
-    return run.row, upto, record.expires_at, record.outcome.status, encode(record.outcome)
+    return run.row, upto, record.expires_at, record.outcome.status, encode(record.outcome), record.full_hash

@@ -22,7 +22,7 @@ class _Store(Protocol):
     def _snapshot(self) -> Any: ...
     def _page(self, line: dict[str, str], project: str, id: str, page: Page) -> Listing: ...
     def _conversation_context(self, project: str, conversation: str, holder: str | None) -> Context: ...
-    async def _context_of(self, read: Callable[[], Context]) -> Context: ...
+    async def _held(self, read: Callable[[], Context]) -> Context: ...
     async def _write(self, operation: Operation) -> Any: ...
 
 
@@ -64,7 +64,7 @@ class SqliteConversations:
 
     async def context(self, project: str, conversation: str) -> Context:
         read = self._store._conversation_context
-        return await self._store._context_of(lambda: read(project, conversation, None))
+        return await self._store._held(lambda: read(project, conversation, None))
 
     async def enter(self, hold: Hold, seconds: float) -> Context:
         """One write and one query."""
@@ -72,7 +72,7 @@ class SqliteConversations:
         if not _unlocked(await self._store._write(operations.Enter([hold], seconds))):
             raise conversation_not_found(conversation, "conversation")
         read = self._store._conversation_context
-        return await self._store._context_of(lambda: read(project, conversation, response))
+        return await self._store._held(lambda: read(project, conversation, response))
 
     async def renew(self, holds: Sequence[Hold], seconds: float) -> None:
         if holds:

@@ -8,13 +8,39 @@ SELECT 1;
 
 -- name: context
 -- Everything that a continuation of a response sees: one query per context.  The row at position -1 says where it ends.
-SELECT -1, json_array(thread, upto, status) FROM responses WHERE project = :project AND id = :id AND stored
+SELECT -1, json_array(thread, upto, status, hex(full_hash)) FROM responses WHERE project = :project AND id = :id AND stored
 UNION ALL
 SELECT i.position, i.body FROM responses r CROSS JOIN threads t ON t.id = r.thread
 CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(r.thread, r.upto))) s
 CROSS JOIN items i ON i.thread = s.value ->> 0 AND i.position < s.value ->> 1
     AND i.position >= coalesce(s.value ->> 2, 0) AND +i.project = :project
 WHERE r.project = :project AND r.id = :id AND r.stored;
+
+-- name: beginning
+-- The first of these beginnings of a request that a response has seen: {hash} and {end} say whether as its input or with
+-- its output.  Of those with the same hash the newest few count, the newest that has the item with the id in its place.
+SELECT p.key, r.thread, r.{end} FROM json_each(:beginnings) p CROSS JOIN responses r ON r.row = (
+    SELECT n.row FROM (
+        SELECT row, thread, {end} AS place FROM responses WHERE project = :project AND {hash} = unhex(p.value ->> 0)
+            AND stored AND status IN ('completed', 'incomplete') ORDER BY row DESC LIMIT :most
+    ) n
+    WHERE p.value ->> 1 IS NULL OR EXISTS (
+        SELECT 1 FROM items i
+        WHERE i.project = :project AND i.id = p.value ->> 1 AND i.position = n.place - (p.value ->> 2)
+            AND (i.thread = n.thread OR i.thread IN (
+                SELECT s.value ->> 0 FROM threads t CROSS JOIN json_each(t.ancestry) s WHERE t.id = n.thread
+            ))
+    )
+    LIMIT 1
+) LIMIT 1;
+
+-- name: ids
+-- Of the items of a thread and its ancestry below a position.
+SELECT i.position, i.id FROM threads t
+CROSS JOIN json_each(json_insert(t.ancestry, '$[#]', json_array(t.id, :upto))) s
+CROSS JOIN items i ON i.thread = s.value ->> 0 AND i.position < s.value ->> 1
+    AND i.position >= coalesce(s.value ->> 2, 0) AND +i.project = :project
+WHERE t.id = :thread;
 
 -- name: conversation_context
 SELECT -1, json_array(thread, upto) FROM conversations WHERE project = :project AND id = :id
@@ -108,7 +134,7 @@ ORDER BY i.position;
 
 -- name: insert_responses
 INSERT INTO responses (row, project, id, thread, first, middle, upto, created, expires, background, streamed, stored,
-    status, outcome, small, large, request) VALUES {rows};
+    status, outcome, small, large, request, input_hash, full_hash) VALUES {rows};
 
 -- name: find_blobs
 SELECT b.id, b.project, b.sha256 FROM (VALUES {rows}) w
@@ -141,7 +167,8 @@ INSERT INTO runs (run, fence, last_seq, attempt, progress, ended) VALUES {rows} 
 INSERT INTO events (run, first_seq, last_seq, frames) VALUES {rows};
 
 -- name: finish_responses
-UPDATE responses SET upto = v.column2, expires = v.column3, status = v.column4, outcome = v.column5
+UPDATE responses SET upto = v.column2, expires = v.column3, status = v.column4, outcome = v.column5,
+    full_hash = v.column6
 FROM (VALUES {rows}) v WHERE responses.row = v.column1;
 
 -- name: events

@@ -174,7 +174,7 @@ class Saving:
         return (
             self._response, record.project, shell.id, thread, first, middle, middle + len(record.output),
             shell.created_at, record.expires_at, shell.background, record.streamed, record.stored, outcome.status,
-            encode(outcome), shell.small, large, record.request,
+            encode(outcome), shell.small, large, record.request, record.input_hash, record.full_hash,
         )  # fmt: skip
 
     def _larges(self, records: Sequence[Record]) -> list[str]:

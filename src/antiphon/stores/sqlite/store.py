@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import msgspec
 
 from antiphon.engine.ports.stores import (
     Batch,
+    Beginning,
     Begun,
     Claim,
     Context,
@@ -27,6 +28,7 @@ from antiphon.engine.ports.stores import (
     Parent,
     Record,
     RunName,
+    Seen,
     Stored,
     StoredItem,
     StoreError,
@@ -38,6 +40,7 @@ from antiphon.protocol.requests import Page
 from antiphon.protocol.responses import Shell
 from antiphon.stores.queries import Queries
 from antiphon.stores.rows import (
+    ALIKE_MAX,
     EVENT_BATCHES_MAX,
     EVENT_BYTES_MAX,
     EXPIRE_BATCH,
@@ -71,8 +74,13 @@ _FOREVER = 2**62
 _COMMIT_BYTES = PACK_BYTES // 2
 
 _position = itemgetter(0)
-_end = msgspec.json.Decoder(tuple[int, int, str])
+_end = msgspec.json.Decoder(tuple[int, int, str, str])
 _place = msgspec.json.Decoder(tuple[int, int])
+
+#: Where a beginning is looked for: the column of its hash, and that of its end.
+_ENDS = ({"{hash}": "full_hash", "{end}": "upto"}, {"{hash}": "input_hash", "{end}": "middle"})
+#: What is read and pinned.
+Held = TypeVar("Held", Context, Seen | None)
 
 
 class SqliteStore:
@@ -166,18 +174,18 @@ class SqliteStore:
 
     async def context(self, project: str, response: str) -> Context:
         """One query; the end of the context stays pinned until ``release``."""
-        return await self._context_of(lambda: self._context(project, response))
+        return await self._held(lambda: self._context(project, response))
 
-    async def _context_of(self, read: Callable[[], Context]) -> Context:
+    async def _held(self, read: Callable[[], Held]) -> Held:
         """What ``read`` finds and pins, while nothing is being removed."""
         if not self._gate.acquire(blocking=False):  # a removal is being written: only this request waits for it
-            return await self._context_later(read)
+            return await self._held_later(read)
         try:
             return read()
         finally:
             self._gate.release()
 
-    async def _context_later(self, read: Callable[[], Context]) -> Context:
+    async def _held_later(self, read: Callable[[], Held]) -> Held:
         waiting = asyncio.get_running_loop().run_in_executor(None, read)
         try:
             return await asyncio.shield(waiting)
@@ -185,11 +193,11 @@ class SqliteStore:
             waiting.add_done_callback(self._give_up)
             raise
 
-    def _give_up(self, waiting: "asyncio.Future[Context]") -> None:
+    def _give_up(self, waiting: "asyncio.Future[Held]") -> None:
         if not waiting.cancelled() and waiting.exception() is None:
-            parent = waiting.result().parent
-            if parent is not None:
-                self.release(parent)
+            held = waiting.result()
+            if held is not None and held.parent is not None:
+                self.release(held.parent)
 
     def _context(self, project: str, response: str) -> Context:
         with self._gate:  # between the read and the pin nothing may be deleted
@@ -197,11 +205,30 @@ class SqliteStore:
             if not rows:
                 raise previous_not_found(response)
             rows.sort(key=_position)  # in order already, but the query does not promise it
-            thread, upto, status = _end.decode(rows[0][1])
+            thread, upto, status, hash = _end.decode(rows[0][1])
             check_continuable(response, status)
             parent = Parent(thread, upto)
             self._pins.add(parent)
-        return Context(parent, [body for _, body in rows[1:]])
+        return Context(parent, [body for _, body in rows[1:]], hash=bytes.fromhex(hash) or None)
+
+    async def beginning(self, project: str, beginnings: Sequence[Beginning]) -> Seen | None:
+        return await self._held(lambda: self._beginning(project, beginnings))
+
+    def _beginning(self, project: str, beginnings: Sequence[Beginning]) -> Seen | None:
+        asked = [(one.hash.hex(), one.id, one.back) for one in beginnings]
+        parent = None
+        with self._gate, self._snapshot():  # as for a context
+            for ends in _ENDS:
+                text = msgspec.json.encode(asked).decode()
+                bindings = {"project": project, "beginnings": text, "most": ALIKE_MAX}
+                for which, *place in self._all(_filled(self._queries["beginning"], ends), bindings):
+                    parent = Parent(*place)
+                    del asked[which:]  # only a longer one is better
+            if parent is None:
+                return None
+            rows = self._rows("ids", project=project, **parent._asdict())
+            self._pins.add(parent)
+        return Seen(len(asked), parent, [id for _, id in sorted(rows)])
 
     def _conversation_context(self, project: str, conversation: str, holder: str | None) -> Context:
         """Pinned for a holder."""
