@@ -19,10 +19,10 @@ import apsw
 import msgspec
 
 from antiphon.clock import SystemClock
-from antiphon.engine import intake, shell
+from antiphon.engine import intake, replays, shell
 from antiphon.engine.deltas import TextDelta
 from antiphon.engine.draft import Draft
-from antiphon.engine.ports.stores import Record
+from antiphon.engine.ports.stores import Context, Record
 from antiphon.protocol.requests import read_create
 from antiphon.protocol.responses import Outcome, Usage
 from antiphon.stores.sqlite import SqliteStore
@@ -65,9 +65,10 @@ class Conversation:
         text = f"Turn {self._turn:06d}. ".ljust(INPUT_BYTES, "x")
         said = {"model": "demo", "input": text, "previous_response_id": self._previous, **self._repeated}
         request = read_create(json.dumps(said).encode())
-        parent = None
+        before = Context(None, [], hash=replays.START)
         if self._previous is not None:
-            parent = (await self._store.context("default", self._previous)).parent
+            before = await self._store.context("default", self._previous)
+        assert before.hash is not None
         taken = await intake.take(request.input, "default", self._store, self._clock)
         now = int(self._clock.now())
         echo = shell.build(request, response_id=self._clock.new_id("resp_"), created_at=now, model="demo")
@@ -80,11 +81,13 @@ class Conversation:
         stored = [item.stored() for item in taken]
         beside = msgspec.json.encode(request.unknown)
         expires_at = now + 30 * 86400
-        await self._store.save(
-            Record("default", echo, outcome, parent, stored, draft.output(), beside, False, expires_at)
-        )
-        if parent is not None:
-            self._store.release(parent)
+        output = draft.output()
+        given = replays.behind(before.hash, [item.body for item in stored])
+        record = Record("default", echo, outcome, before.parent, stored, output, beside, False, expires_at)
+        record.input_hash, record.full_hash = given, replays.behind(given, [item.body for item in output])
+        await self._store.save(record)
+        if before.parent is not None:
+            self._store.release(before.parent)
         self._previous = echo.id
 
 
