@@ -117,10 +117,11 @@ async def test_when_the_last_has_left_the_next_runs_anew(serve: Serve) -> None:
     assert (here.upstream.cancelled, len(here.upstream.requests)) == (1, 2)
 
 
-async def test_a_reader_that_is_full_and_leaves_does_not_keep_the_other_waiting(serve: Serve) -> None:
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_reader_that_is_full_does_not_keep_the_other_waiting(serve: Serve, leaves: bool) -> None:
     gate = asyncio.Event()
     piece = [TextDelta("x" * 100_000)]
-    here = await serve([[piece, gate, *[piece] * 20]], **OPTIONS)
+    here = await serve([[piece, gate, *[piece] * 20]], client_stall_seconds=60, **OPTIONS)
     client = keyed(here.client)
     made = small_window()
     await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", here.port))
@@ -130,9 +131,13 @@ async def test_a_reader_that_is_full_and_leaves_does_not_keep_the_other_waiting(
     ):
         await quick.until("output_text.delta")
         gate.set()
-        await here.until(lambda: "pause" in here.upstream.pressure)
-        slow.connection.leave()
+        if leaves:
+            await here.until(lambda: "pause" in here.upstream.pressure)  # by both: nobody reads
+            slow.connection.leave()
         assert len(await quick.text()) == 2_100_000
+        if not leaves:
+            assert len(await slow.text()) == 2_100_000
+    assert len(here.upstream.requests) == 1
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -31,6 +31,8 @@ class Reader(Protocol):
 
 #: Bytes of events that a foreground run keeps for clients that join it; a longer one can be joined no more.
 SHARED_BYTES_MAX = 8 << 20
+#: Events handed to a reader before it is asked whether it has room for more.
+PIECE_EVENTS = 64
 
 
 class LiveLog:
@@ -44,6 +46,8 @@ class LiveLog:
         self._kept: list[Event] = []
         self._ended = False
         self.whole = False
+        #: Told whether the source is to be paused.
+        self.on_pressure: Callable[[bool], None] | None = None
 
     def publish(self, events: list[Event]) -> None:
         self.whole = events[-1].type in TERMINAL_TYPES
@@ -65,41 +69,78 @@ class LiveLog:
             reader.write(kept)
         if self._ended:
             reader.end(whole=self.whole)
+        self.adapt()
+
+    def adapt(self) -> None:
+        """A reader is full, has room again, or has left."""
+        self._press(self._reader is not None and self._reader.behind)
+
+    def _press(self, pressed: bool) -> None:
+        if self.on_pressure is not None:
+            self.on_pressure(pressed)
 
 
 class SharedLog(LiveLog):
-    """A foreground run that several may follow, each from the beginning (design decision 17)."""
+    """A foreground run that several may follow, each from the beginning (design decision 17).
+
+    A reader that is full gets the rest when it has room, and meanwhile holds up nobody: the source is paused when all
+    are full, or when the slowest lacks more than ``limit`` bytes.
+    """
 
     def __init__(self, limit: int = SHARED_BYTES_MAX) -> None:
         super().__init__()
-        self._readers: list[Reader] = []
-        self._room = limit
+        #: How many events each has been handed.
+        self._readers: dict[Reader, int] = {}
+        #: Events that are not kept any more, and the bytes of those that are.
+        self._dropped = 0
+        self._kept_bytes = 0
+        self._limit = limit
         self.joinable = True
 
     def publish(self, events: list[Event]) -> None:
         self.whole = events[-1].type in TERMINAL_TYPES
-        self._room -= sum(len(event.data) for event in events)
-        if self._room < 0 and self._readers:  # the first reader gets everything
-            self.joinable, self._kept = False, []
-        if self.joinable:
-            self._kept += events
-        for reader in self._readers:
-            reader.write(events)
+        self._kept += events
+        self._kept_bytes += sum(len(event.data) for event in events)
+        if self._kept_bytes > self._limit and self._readers:  # the first reader gets everything
+            self.joinable = False
+        self.adapt()
 
     def end(self) -> None:
         self._ended = True
-        for reader in self._readers:
-            reader.end(whole=self.whole)
+        self.adapt()
 
     def attach(self, reader: Reader) -> None:
         if not self.joinable:
             reader.end(whole=False)  # too much was said while it was on its way
             return
-        self._readers.append(reader)
-        if self._kept:
-            reader.write(list(self._kept))
-        if self._ended:
+        self._readers[reader] = 0
+        self.adapt()
+
+    def adapt(self) -> None:
+        for reader in list(self._readers):
+            self._feed(reader)
+        if not self.joinable:
+            self._forget()
+        full = bool(self._readers) and all(reader.behind for reader in self._readers)
+        self._press(full or (not self.joinable and self._kept_bytes > self._limit))
+
+    def _feed(self, reader: Reader) -> None:
+        """As much as it has room for.  Writing may come back here, when the reader is full by it."""
+        published = self._dropped + len(self._kept)
+        while (at := self._readers.get(reader, published)) < published and not reader.behind:
+            piece = self._kept[at - self._dropped : at - self._dropped + PIECE_EVENTS]
+            self._readers[reader] = at + len(piece)
+            reader.write(piece)
+        if self._ended and self._readers.get(reader) == published:
+            del self._readers[reader]
             reader.end(whole=self.whole)
+
+    def _forget(self) -> None:
+        """What everybody has been handed."""
+        had = min(self._readers.values(), default=self._dropped + len(self._kept)) - self._dropped
+        self._kept_bytes -= sum(len(event.data) for event in self._kept[:had])
+        del self._kept[:had]
+        self._dropped += had
 
 
 class DurableLog:

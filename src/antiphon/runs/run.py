@@ -65,8 +65,8 @@ class Run:
         self.broken: Exception | None = None
         self._pause: Callable[[], None] | None = None
         self._resume: Callable[[], None] | None = None
-        #: Who cannot take more now.
-        self._full: set[Hashable] = set()
+        #: Its readers, or the store, cannot take more now.
+        self._held = False
         #: Who waits for it; it is cancelled when the last has left.
         self._clients: set[Hashable] = set()
         self._stopping = False
@@ -75,8 +75,8 @@ class Run:
         #: Set when its end is being written: from here on nothing stops it.
         self.finishing = False
         self.task: asyncio.Task[None] | None = None
+        log.on_pressure = lambda pressed: self.hold() if pressed else self.go_on()
         if isinstance(log, DurableLog):
-            log.on_pressure = lambda pressed: self.hold() if pressed else self.go_on()
             log.on_disowned = self.stop
 
     @property
@@ -101,24 +101,24 @@ class Run:
         asyncio.get_running_loop().call_soon(self.stop)
 
     def on_pressure(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        if self._full and self._resume is not None:
+        if self._held and self._resume is not None:
             self._resume()  # a source that is let go must not stay paused
         self._pause, self._resume = pause, resume
-        if self._full:
+        if self._held:
             pause()
 
-    def hold(self, who: Hashable = None) -> None:
-        """A reader, or the store, cannot take more: the upstream is paused."""
-        flowed = not self._full
-        self._full.add(who)
-        if flowed and self._pause is not None:
-            self._pause()
+    def hold(self) -> None:
+        """Readers, or the store, cannot take more: the upstream is paused."""
+        if not self._held:
+            self._held = True
+            if self._pause is not None:
+                self._pause()
 
-    def go_on(self, who: Hashable = None) -> None:
+    def go_on(self) -> None:
         """There is room again."""
-        if who in self._full:
-            self._full.discard(who)
-            if not self._full and self._resume is not None:
+        if self._held:
+            self._held = False
+            if self._resume is not None:
                 self._resume()
 
     def publish(self, events: list[Event]) -> None:
@@ -175,8 +175,9 @@ class Run:
 
     def leave(self, who: Hashable) -> None:
         """A client has left, and nobody waits for it to read; saying so twice changes nothing."""
-        self.go_on(who)
         self._clients.discard(who)
+        if isinstance(self.log, LiveLog):
+            self.log.adapt()
         if not self._clients:
             self.cancel()
 

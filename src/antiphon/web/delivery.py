@@ -3,7 +3,6 @@
 Must not know what a client is connected by.
 """
 
-from functools import partial
 from typing import Any
 
 from antiphon.protocol.responses import Shell
@@ -31,12 +30,10 @@ class Delivery:
         )
 
     async def live(self, run: Run, outlet: Outlet) -> None:
-        """Every event of a foreground run as it is made; a client that reads slowly pauses its upstream."""
-        reader = self._reader(
-            outlet, run.draft.shell, on_full=partial(run.hold, outlet.flow), on_room=partial(run.go_on, outlet.flow)
-        )
+        """Every event of a foreground run as it is made; clients that read slowly pause its upstream."""
+        assert isinstance(run.log, LiveLog)
+        reader = self._reader(outlet, run.draft.shell, on_full=run.log.adapt, on_room=run.log.adapt)
         try:
-            assert isinstance(run.log, LiveLog)
             run.log.attach(reader)
             await reader.finished()
         finally:

@@ -32,7 +32,7 @@ class Outlet(Protocol):
 class EventReader:
     """Follows one run for one client.
 
-    ``on_full`` and ``on_room`` tell the run that the client reads too slowly; a client that has not caught up after
+    ``on_full`` and ``on_room`` tell the log that the client reads too slowly; a client that has not caught up after
     ``stall_seconds`` is dropped.
     """
 
@@ -85,7 +85,7 @@ class EventReader:
 
     @property
     def behind(self) -> bool:
-        return self._flow.full
+        return self._flow.full and not self._flow.gone
 
     async def ready(self) -> None:
         await self._flow.room()
