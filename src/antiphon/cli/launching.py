@@ -92,7 +92,9 @@ async def _launched(
                 for file, text in setup.files.items():
                     _write(folder / file, text)
                 _say(client, command, target, setup, server, log)
-                return await _run([command[0], *setup.arguments, *command[1:]], setup)
+                status = await _run([command[0], *setup.arguments, *command[1:]], setup)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # the terminal is ours again
+            return status
 
 
 @contextmanager
@@ -141,6 +143,8 @@ def _hidden(value: str, key: str) -> str:
 async def _run(command: list[str], setup: Setup) -> int:
     """The client's status, or what a shell would make of the signal that ended it."""
     child = await asyncio.create_subprocess_exec(*command, env={**os.environ, **setup.environment})
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, child.terminate)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, child.terminate)
     status = await child.wait()
+    loop.remove_signal_handler(signal.SIGTERM)
     return status if status >= 0 else 128 - status

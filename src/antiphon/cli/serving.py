@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import uvicorn
 from antiphon import announce
 from antiphon.assemble import Server, look_around, using
 from antiphon.cli.logs import log_to
+from antiphon.cli.rendezvous import Note, Rendezvous
 from antiphon.cli.sightings import sightings
 from antiphon.cli.tables import plain
 from antiphon.config import Config, ConfigError, bare, describe, fields, load, option, takes_many
@@ -44,9 +45,9 @@ def serve(config_path: Path | None, **given: Any) -> None:
     try:
         config = load(config_path, os.environ, given)
         log_to(config.log_level)
-        with listen(config) as listener:
+        with listen(config) as listener, _place(config) as place:
             found = asyncio.run(look_around(config))
-            run(config, Server(using(config, found)), listener, sightings(config, found, os.environ))
+            run(config, Server(using(config, found)), listener, sightings(config, found, os.environ), place)
     except ConfigError as error:
         raise click.ClickException(plain(str(error))) from None
 
@@ -65,10 +66,33 @@ def listen(config: Config) -> socket.socket:
     return listener
 
 
-def run(config: Config, server: Server, listener: socket.socket, found: Sequence[str] = ()) -> None:
+@contextlib.contextmanager
+def _place(config: Config) -> Iterator[Rendezvous | None]:
+    """Where commands will look for the server; None where there is no such place, or somebody else has it."""
+    path = None if config.database_url() is not None else config.database_path()
+    try:
+        place = None if path is None else Rendezvous(path)
+    except OSError:
+        place = None  # the server works without
+    if place is None or not place.claim():
+        yield None
+        return
+    try:
+        yield place
+    finally:
+        place.withdraw()
+
+
+def run(
+    config: Config,
+    server: Server,
+    listener: socket.socket,
+    found: Sequence[str] = (),
+    place: Rendezvous | None = None,
+) -> None:
     """Serves until a signal comes.  ``found``: what the announcement says of this machine."""
     settings = web_settings(config, server)
-    web = _Announced(settings, server, listener.getsockname()[1], found)
+    web = _Announced(settings, server, listener.getsockname()[1], found, place)
     # uvicorn raises the signal again once it has stopped; a server that was asked to stop and did has not failed.
     for stopping in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stopping, lambda *_: None)
@@ -97,6 +121,12 @@ def web_settings(config: Config, server: Server) -> uvicorn.Config:
     )
 
 
+def _reachable(host: str) -> str:
+    """The host as this machine reaches it: every address means loopback, too."""
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared
+    return f"[{host}]" if ":" in host else host
+
+
 def _loop(name: str) -> Any:
     if name == "auto":
         try:
@@ -117,8 +147,11 @@ def _spare_collections() -> None:
 class _Announced(uvicorn.Server):
     """Says when it is ready, and what can be asked of it."""
 
-    def __init__(self, settings: uvicorn.Config, server: Server, port: int, found: Sequence[str]) -> None:
+    def __init__(
+        self, settings: uvicorn.Config, server: Server, port: int, found: Sequence[str], place: Rendezvous | None
+    ) -> None:
         super().__init__(settings)
+        self._place = place
         self._server = server
         self._port = port
         self._found = found
@@ -126,6 +159,8 @@ class _Announced(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if not self.should_exit:
+            if self._place is not None:
+                self._place.tell(Note(f"http://{_reachable(self._server.config.host)}:{self._port}/v1"))
             await self._announce()
             _spare_collections()
 
