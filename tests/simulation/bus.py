@@ -125,7 +125,8 @@ class BusEnd:
         self._bus = bus
         self.retired = False
         self._words: Words | None = None
-        self._news: set[SimulatedNews] = set()
+        #: In the order in which they asked: an order by address would be another world each time.
+        self._news: dict[SimulatedNews, None] = {}
 
     def heed(self, words: Words) -> None:
         self._words = words
@@ -189,8 +190,8 @@ class BusEnd:
         self._bus.tell(lambda end: end.heard, run, events)
 
     async def news(self, run: RunName) -> SimulatedNews:
-        news = SimulatedNews(run, self._bus._world.random, self._news.discard)
-        self._news.add(news)
+        news = SimulatedNews(run, self._bus._world.random, lambda gone: self._news.pop(gone, None))
+        self._news[news] = None
         return news
 
 

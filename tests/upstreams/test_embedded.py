@@ -385,7 +385,7 @@ async def test_three_crashes_in_a_minute_are_an_error_instead_of_a_loop(make: Ma
     [
         (b"\x00" * 5000, r"is not a GGUF file: it does not begin with the letters GGUF\."),
         (BUNDLED.read_bytes()[:100_000], r"is truncated"),
-        (BUNDLED.read_bytes()[:-64], r"cannot be loaded: tensor .* data is not within the file bounds"),
+        (BUNDLED.read_bytes()[:-64], r"cannot be loaded: .* is truncated: its tensors go beyond its \d+ bytes\."),
         (BUNDLED.read_bytes().replace(b"llama", b"lxxma"), r"cannot be loaded: unknown model architecture: 'lxxma'\."),
     ],
     ids=["garbage", "cut in the header", "cut at the end", "unknown kind"],

@@ -25,6 +25,7 @@ class Memory:
         self.written: list[bytes] = []
         self.unsent = 0
         self.full = False
+        self.gone = False
         self.dropped = asyncio.Event()
         self.on_full: Any = None
         self.on_room: Any = None
