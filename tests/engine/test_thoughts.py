@@ -166,3 +166,13 @@ async def test_what_was_tampered_with_is_refused_in_a_request_and_passed_over_in
     assert (refused.value.status, refused.value.code) == (400, "invalid_encrypted_content")
     assert refused.value.param is None
     assert [shown(one) for one in [*earlier, *thoughts().opened_at_once(items)]] == [([], None)] * 2
+
+
+async def test_what_comes_from_the_store_is_known_by_its_place_wherever_it_stands() -> None:
+    """A compaction puts the turn that the model is in behind the request's own item."""
+    bad, good = reasoning(spoilt()["changed"]), {"type": "message", "role": "user", "content": "Hi"}
+    items = stored(good, bad)
+
+    assert len(await thoughts().opened(items, earlier=1, places=[1, 0])) == 2
+    with pytest.raises(ApiError):
+        await thoughts().opened(items, earlier=1, places=[0, 1])

@@ -70,17 +70,20 @@ class Thoughts:
             return unsealed(item.fixed)
         return {**item.fixed, MEMBER: encode(sealed)}
 
-    async def opened(self, items: Sequence[ContextItem], earlier: int = 0) -> list[ContextItem]:
+    async def opened(
+        self, items: Sequence[ContextItem], earlier: int = 0, places: Sequence[int] | None = None
+    ) -> list[ContextItem]:
         """The items as the model's side sees them; others may run meanwhile.
 
-        Raises ``ApiError`` 400 for sealed content that was tampered with; among the first ``earlier`` items, which
-        come from the store and not from the request, such content is passed over.
+        Raises ``ApiError`` 400 for sealed content that was tampered with; among the first ``earlier`` items of the
+        whole context, which come from the store and not from the request, such content is passed over.  ``places``:
+        where each item stands in the whole context, in any order; without it these are all of it.
         """
         seen = []
-        for index, item in enumerate(items):
+        for place, item in zip(range(len(items)) if places is None else places, items, strict=True):
             if item.view.kind == KIND and item.view.encrypted_content:
                 await asyncio.sleep(0)
-                item = self._opened(item, strict=index >= earlier)
+                item = self._opened(item, strict=place >= earlier)
             seen.append(item)
         return seen
 

@@ -3,7 +3,6 @@
 Must not know of tasks, logs or readers.
 """
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -140,7 +139,7 @@ class Planner:
         at_most = self._settings.limits.attachments_max
         items = await context.readable(items, before, takes, self._attachments, at_most, places)
         thoughts = Thoughts.of(request, self._seal, project)
-        items = await thoughts.opened(items, bisect_left(places, before))
+        items = await thoughts.opened(items, before, places)
         items = await computed(partial(recall, items, box), items=len(items))
         declared = [offer.declaration for offer in box.offers.values() if offer.hosted is None]
         contracts = await self._compiler.contracts(request, declared)
